@@ -1,0 +1,41 @@
+"""Budgets for agents: reserve a call's cost before it runs, settle to what it really cost.
+
+See `task_budget`, `budgeted` and `reserve`; errors are in `budgetware.errors`.
+"""
+
+from .decorators import budgeted
+from .errors import BudgetExceeded, BudgetTerminated, BudgetwareError, QuotaExceeded
+from .events import UsageEvent
+from .kernel.budget import Budget, Limit
+from .kernel.dims import Dim
+from .kernel.verdict import Verdict
+from .policies import Reject, Terminate
+from .reservations import Reservation, charge, reserve, reserve_nowait
+from .service import QuotaService, connect
+from .tasks import TaskBudget, current_budget, task_budget
+from .usage import Usage
+
+__all__ = [
+    "Budget",
+    "BudgetExceeded",
+    "BudgetTerminated",
+    "BudgetwareError",
+    "Dim",
+    "Limit",
+    "QuotaExceeded",
+    "QuotaService",
+    "Reject",
+    "Reservation",
+    "TaskBudget",
+    "Terminate",
+    "Usage",
+    "UsageEvent",
+    "Verdict",
+    "budgeted",
+    "charge",
+    "connect",
+    "current_budget",
+    "reserve",
+    "reserve_nowait",
+    "task_budget",
+]

@@ -1,0 +1,216 @@
+"""Whether a call may run, and what a refusal does. The one module that will ever wait.
+
+`decide` is the close look, taken when the quick hold did not go through: it holds after all, or
+answers a `Refusal`. `refuse_async` and `refuse_sync` carry a refusal out: a refused call yields
+to the event loop before it raises, or a loop that retries at once would freeze it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from anyio.lowlevel import checkpoint
+
+from .accounts import acquire, release
+from .calls import Call
+from .errors import BudgetExceeded, BudgetwareError, NoBudget
+from .frames import Frame
+from .kernel.dims import from_units
+from .kernel.tree import Cell, Item, Node, Shortage, hold, shortages
+from .outcomes import tell_refusal
+from .policies import Reject, Terminate
+from .tallies import Tally
+from .termination import latch, stop_async, stop_sync, terminated
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The units are held; `crossed` are the cells whose warn threshold this crossed."""
+
+    crossed: list[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was held. `node` decided; without a shortage it was latched or had ended."""
+
+    frame: Frame
+    call: Call
+    items: tuple[Item, ...]
+    node: Node
+    shortage: Shortage | None
+
+    @property
+    def decision(self) -> str:
+        return "rejected" if self.node.latch is None or self.shortage else "terminated"
+
+    @property
+    def dim(self) -> str:
+        """The dimension that was short, or that ended the task; `""` where none did."""
+        if self.shortage is not None:
+            return self.shortage.cell.dim
+        return (self.node.latch.dim or "") if self.node.latch is not None else ""
+
+    def error(self) -> BudgetwareError:
+        """The exception that tells of it."""
+        if self.shortage is not None:
+            return exceeded(self.shortage)
+        if self.node.latch is not None:
+            return terminated(self.node)
+        return NoBudget(
+            f"task {self.node.path!r} has ended: reserve inside its block, or wrap the call in a "
+            "task_budget of its own"
+        )
+
+
+def exceeded(short: Shortage) -> BudgetExceeded:
+    """The exception for a payer that had not enough."""
+    cell = short.cell
+    return BudgetExceeded(
+        budget=cell.node.name,
+        budget_id=cell.node.id,
+        dim=cell.dim,
+        requested=from_units(cell.dim, short.requested),
+        available=from_units(cell.dim, short.available),
+        limit=None if cell.limit is None else from_units(cell.dim, cell.limit),
+    )
+
+
+def decide(frame: Frame, items: tuple[Item, ...], call: Call) -> Granted | Refusal:
+    """Look closely: hold, or say who refuses. Latches whoever must end. Locked."""
+    stopped = stopped_by(frame)
+    if stopped is not None:
+        return Refusal(frame, call, items, stopped, None)
+    short = shortages(items, frame.finishing)
+    if short:
+        return _refuse(frame, items, call, short)
+    crossed = hold(items)
+    for node in frame.chain:
+        if node.refusals:
+            node.refusals = 0
+            node.guard()
+    return Granted(crossed)
+
+
+def stopped_by(frame: Frame) -> Node | None:
+    """The outermost node that takes no more reservations."""
+    for node in reversed(frame.chain):
+        if node not in frame.finishing and (node.latch is not None or node.ended):
+            return node
+    return None
+
+
+def _refuse(
+    frame: Frame, items: tuple[Item, ...], call: Call, short: list[Shortage]
+) -> Refusal:
+    """Of several short payers one that terminates goes first, then the outermost."""
+    first: dict[Node, Shortage] = {}
+    for shortage in short:
+        first.setdefault(shortage.cell.node, shortage)
+    outermost_first = [node for node in reversed(frame.chain) if node in first]
+    ending = [node for node in outermost_first if _ends(node, call)]
+    if not ending:
+        node = outermost_first[0]
+        return Refusal(frame, call, items, node, first[node])
+    node = ending[0]
+    cell = first[node].cell
+    latch(node, cell.dim, _why(node, first[node], call))
+    return Refusal(frame, call, items, node, None)
+
+
+def _ends(node: Node, call: Call) -> bool:
+    """Count a refusal by `node`; say whether it ends the task."""
+    if node.latch is not None or node.ended:
+        return False  # inside finish() after the end: nothing is left to end
+    if isinstance(node.policy, Terminate) or isinstance(call.policy, Terminate):
+        return True
+    node.refusals += 1
+    if node.refusals == 1:
+        node.guard()
+    limits = [p.patience for p in (node.policy, call.policy) if isinstance(p, Reject)]
+    return any(limit is not None and node.refusals >= limit for limit in limits)
+
+
+def _why(node: Node, short: Shortage, call: Call) -> str:
+    cell = short.cell
+    limit = from_units(cell.dim, cell.limit or 0)
+    requested = from_units(cell.dim, short.requested)
+    available = from_units(cell.dim, short.available)
+    text = f"{available} of {limit} {cell.dim} left, {requested} requested"
+    if isinstance(node.policy, Terminate) or isinstance(call.policy, Terminate):
+        return text
+    return f"{text}, after {node.refusals} refusals in a row"
+
+
+def look_at_deadlines(frame: Frame) -> None:
+    """Latch the tasks of this frame whose deadline has passed; tell those that want a warning."""
+    now = frame.now_ns()
+    warned: list[Node] = []
+    try:
+        acquire()
+        for node in reversed(frame.chain):
+            if node in frame.finishing or node.latch is not None or node.ended:
+                continue
+            if node.deadline_ns is not None and now >= node.deadline_ns:
+                latch(node, "millis", "its deadline has passed")
+            elif node.warn_ns is not None and now >= node.warn_ns:
+                node.warn_ns = None
+                warned.append(node)
+        frame.look_at_deadlines()
+    finally:
+        release()
+    for node in warned:
+        node.owner.warn("millis")
+
+
+def warn(crossed: list[Cell]) -> None:
+    """Tell the owners of cells whose warn threshold was crossed. Without the lock."""
+    for cell in crossed:
+        cell.node.owner.warn(cell.dim)
+
+
+def carry_out(refusal: Refusal) -> None:
+    """Let everyone know of a refusal: counts, event, span, log; end the task if it is latched."""
+    frame, node = refusal.frame, refusal.node
+    if node.latch is not None and refusal.shortage is None:
+        node.owner.cancel_scope()
+    frame.runtime.tallies.refused(
+        refusal.decision, node.name, refusal.dim, refusal.call.operation
+    )
+    tell_refusal(refusal)
+
+
+async def refuse_async(refusal: Refusal) -> NoReturn:
+    """Raise what the refusal means. Checkpoint, in every case."""
+    carry_out(refusal)
+    if refusal.shortage is None and refusal.node.latch is not None:
+        await stop_async(refusal.node)
+    await checkpoint()
+    raise refusal.error() from None
+
+
+def refuse_sync(refusal: Refusal) -> NoReturn:
+    """The same for sync code, which cannot yield."""
+    carry_out(refusal)
+    if refusal.shortage is None and refusal.node.latch is not None:
+        stop_sync(refusal.node)
+    raise refusal.error() from None
+
+
+def look_closely(
+    frame: Frame, items: tuple[Item, ...], call: Call, tally: Tally
+) -> Refusal | None:
+    """Book what was left behind, then decide; tells of warnings. None: the units are held."""
+    frame.runtime.sweep()
+    try:
+        acquire()
+        decision = decide(frame, items, call)
+        tally.admitted += isinstance(decision, Granted)
+    finally:
+        release()
+    if isinstance(decision, Refusal):
+        return decision
+    if decision.crossed:
+        warn(decision.crossed)
+    return None

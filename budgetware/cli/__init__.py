@@ -1,0 +1,16 @@
+"""The command `budgetware`. Its libraries come with the extra `cli`, and load when it runs."""
+
+import importlib.util
+import sys
+
+MISUSED = 2
+
+
+def main() -> None:
+    """Run the command line; the entry point of the installed script."""
+    if any(importlib.util.find_spec(name) is None for name in ("typer", "rich")):
+        print('budgetware: its command line needs: pip install "budgetware[cli]"', file=sys.stderr)
+        raise SystemExit(MISUSED)
+    from .app import make_app  # noqa: PLC0415 (needs the packages just looked for)
+
+    make_app()(prog_name="budgetware")

@@ -1,0 +1,1 @@
+"""One module for each command; a module here is a command as soon as it has `register(app)`."""

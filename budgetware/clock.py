@@ -1,0 +1,53 @@
+"""Where time comes from, and durations as people write them. Not here: waiting."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import Protocol
+
+from .errors import InvalidAmount
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+_LONGEST_SECONDS = 100 * 365 * 86400.0
+
+
+class Clock(Protocol):
+    """What a service asks for the time; pass your own to `connect(clock=…)`."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds on a clock that never goes back; only differences mean anything."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch, for records."""
+        ...
+
+
+class SystemClock:
+    """The monotonic clock for durations, the wall clock for records."""
+
+    now_ns = staticmethod(time.monotonic_ns)
+    time = staticmethod(time.time)
+
+
+def parse_seconds(what: str, value: object) -> float:
+    """Return a duration in seconds: a number above 0, or a text such as `"2m"`, `"2h30m"`.
+
+    Raises:
+        InvalidAmount: for anything else, NaN, infinities and more than a hundred years.
+    """
+    seconds = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(min(value, 1e300))
+    elif isinstance(value, str) and len(value) <= 40 and _DURATION.fullmatch(value):
+        parts: list[tuple[str, str]] = _PART.findall(value)
+        seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise InvalidAmount(
+            f"{what}={str(value)[:40]!r}: give seconds above 0, or a text such as '30s' or '2h30m'"
+        )
+    return seconds

@@ -1,0 +1,329 @@
+"""`@budgeted`: one reservation around each call of a function. Not here: retries (`retry`).
+
+Calls of fixed amounts that nobody watches take the quick lane: their plan is ready in the
+frame, and they hold and settle in two short critical sections, with no object of their own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, overload
+
+from . import holds
+from .accounts import acquire, release
+from .admission import Refusal, refuse_async, refuse_sync
+from .calls import Call, OnError
+from .errors import ConfigurationError
+from .frames import Plan, Shape, current, current_frame
+from .generators import drive, drive_async
+from .holds import Hold, Price
+from .kernel.dims import NAME, check_name
+from .kernel.tree import settle_held, try_hold
+from .measures import CpuMeter, Measure, Metered, check_measures
+from .retry import Retrying, retried
+from .settlement import Settlement
+from .streams import CallStream
+
+F = TypeVar("F")
+AmountOf = Price | Callable[..., Price]
+Settle = Callable[[Any], Any]
+
+
+class Site:
+    """One decorated function: what its calls hold, and how they settle. Never changed."""
+
+    __slots__ = ("amounts", "call", "computed", "cpu", "fn", "settle", "shape", "timed")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        call: Call,
+        amounts: Mapping[str, AmountOf],
+        settle: Settle | None,
+        measure: frozenset[str],
+    ) -> None:
+        self.fn = fn
+        self.call = call
+        self.settle = settle
+        self.cpu = "cpu" in measure
+        self.timed = "time" in measure
+        self.computed = {dim: of for dim, of in amounts.items() if callable(of)}
+        fixed = {dim: n for dim, n in amounts.items() if not callable(n)}
+        if self.cpu and "cpu_micros" not in amounts:
+            fixed["cpu_micros"] = 1  # enough to be refused while there is debt
+        self.amounts = holds.check_amounts_later(fixed, self.computed)
+        self.shape = Shape.of(call.operation, self.amounts, call.model)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call books just what it held, and may take the quick lane."""
+        return not (self.computed or self.settle or self.cpu or self.timed)
+
+    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | Refusal:
+        """Hold what this call needs, in the current frame, or say who refuses."""
+        frame = current.get(None)
+        if frame is None or not frame.chain:
+            frame = current_frame()
+        if self.computed:
+            given = {dim: of(*args, **kwargs) for dim, of in self.computed.items()}
+            amounts = (*self.amounts, *holds.check_amounts(given))
+            answer = holds.hold(frame, self.call, amounts)
+        elif frame.limits_usd and self.call.model is not None:
+            answer = holds.hold(frame, self.call, self.amounts)
+        else:
+            plan = frame.plan(self.shape)
+            answer = holds.request(frame, self.call, plan.items, plan.tally)
+        if self.timed and isinstance(answer, Hold):
+            answer.started_ns = frame.now_ns()
+        return answer
+
+    def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:
+        """Settle after a normal return. If `settle` raises, the call is charged in full."""
+        report = None
+        if self.settle is not None:
+            try:
+                report = hold.read(self.settle(result), {})
+            except BaseException as error:
+                hold.close("assumed", _with_cpu(None, meter), "completed", error)
+                raise
+        hold.close("committed", _with_cpu(report, meter))
+
+    def cut(self, hold: Hold, error: BaseException, meter: CpuMeter | None) -> None:
+        """Settle after an error or a cancellation."""
+        hold.record = _with_cpu(hold.record, meter)
+        hold.cut(error)
+
+
+def _with_cpu(report: Settlement | None, meter: CpuMeter | None) -> Settlement | None:
+    if meter is None:
+        return report
+    report = report or Settlement({})
+    report.units["cpu_micros"] = meter.micros
+    return report
+
+
+def _quick(shape: Shape) -> Plan | None:
+    """Hold a ready plan; None: take the slow lane. Nothing is held then."""
+    frame = current.get(None)
+    if frame is None:
+        return None
+    plan = frame.quick.get(shape)
+    if plan is None or frame.runtime.events.listeners:
+        return None
+    if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
+        return None
+    try:
+        acquire()
+        if not try_hold(plan.items):
+            return None
+        plan.tally.admitted += 1
+    finally:
+        release()
+    return plan
+
+
+def _quick_done(plan: Plan) -> None:
+    """Book what was held."""
+    try:
+        acquire()
+        settle_held(plan.items)
+        plan.tally.settled += 1
+    finally:
+        release()
+
+
+def _quick_cut(plan: Plan, call: Call, error: BaseException) -> None:
+    Hold(plan.frame, call, plan.items, plan.tally, False).cut(error)
+
+
+def _async_function(site: Site) -> Callable[..., Any]:
+    fn, call, shape, plain = site.fn, site.call, site.shape, site.is_plain
+
+    @wraps(fn)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        plan = _quick(shape) if plain else None
+        if plan is None:
+            return await _watched_async(site, args, kwargs)
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException as error:
+            _quick_cut(plan, call, error)
+            raise
+        _quick_done(plan)
+        return result
+
+    return run
+
+
+async def _watched_async(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    hold = site.open(args, kwargs)
+    if isinstance(hold, Refusal):
+        await refuse_async(hold)
+    meter = CpuMeter() if site.cpu else None
+    span = hold.span
+    try:
+        if span is not None:
+            span.attach()
+        try:
+            running = site.fn(*args, **kwargs)
+            result = await (running if meter is None else Metered(running, meter))
+        finally:
+            if span is not None:
+                span.detach()
+    except BaseException as error:
+        site.cut(hold, error, meter)
+        raise
+    site.done(hold, result, meter)
+    return result
+
+
+def _function(site: Site) -> Callable[..., Any]:
+    fn, call, shape, plain = site.fn, site.call, site.shape, site.is_plain
+
+    @wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        plan = _quick(shape) if plain else None
+        if plan is None:
+            return _watched(site, args, kwargs)
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            _quick_cut(plan, call, error)
+            raise
+        _quick_done(plan)
+        return result
+
+    return run
+
+
+def _watched(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    hold = site.open(args, kwargs)
+    if isinstance(hold, Refusal):
+        refuse_sync(hold)
+    meter = CpuMeter() if site.cpu else None
+    span = hold.span
+    try:
+        if span is not None:
+            span.attach()
+        if meter is not None:
+            meter.start()
+        try:
+            result = site.fn(*args, **kwargs)
+        finally:
+            if meter is not None:
+                meter.stop()
+            if span is not None:
+                span.detach()
+    except BaseException as error:
+        site.cut(hold, error, meter)
+        raise
+    site.done(hold, result, meter)
+    return result
+
+
+def _decorate(site: Site, retry: Retrying | None) -> Callable[..., Any]:
+    fn = site.fn
+    is_stream = inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn)
+    if is_stream and retry is not None:
+        raise ConfigurationError(
+            f"retry on the generator {site.call.name!r}: a stream that was read cannot be tried "
+            "again; retry inside it, or around a function that reads it"
+        )
+    if inspect.isasyncgenfunction(fn):
+        return drive_async(fn, lambda args, kwargs: CallStream(site, args, kwargs))
+    if inspect.isgeneratorfunction(fn):
+        return drive(fn, lambda args, kwargs: CallStream(site, args, kwargs))
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
+        decorated = _async_function(site)
+        return decorated if retry is None else retried(decorated, retry, is_async=True)
+    decorated = _function(site)
+    return decorated if retry is None else retried(decorated, retry, is_async=False)
+
+
+@overload
+def budgeted(fn: F, /) -> F: ...
+
+
+@overload
+def budgeted(
+    *,
+    settle: Settle | None = None,
+    kind: str | None = "tool",
+    name: str | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+    policy: object = None,
+    on_error: OnError = "charge",
+    retry: Retrying | None = None,
+    measure: tuple[Measure, ...] = (),
+    **amounts: AmountOf,
+) -> Callable[[F], F]: ...
+
+
+def budgeted(
+    fn: Any = None,
+    /,
+    *,
+    settle: Settle | None = None,
+    kind: str | None = "tool",
+    name: str | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+    policy: object = None,
+    on_error: OnError = "charge",
+    retry: Retrying | None = None,
+    measure: tuple[Measure, ...] = (),
+    **amounts: AmountOf,
+) -> Any:
+    """Reserve before each call of a function, settle after it.
+
+    On coroutine functions, async generators, plain functions and generators, methods, static and
+    class methods; signature and type stay. Granted, a call does not yield to the event loop;
+    refused, an async one does. A generator holds from its first step to its last. Reservations
+    do not nest: decorate leaves, and put `task_budget` around composites.
+
+    Args:
+        settle: from the result (of a generator: each item, cumulative, None to skip) to what was
+            really used: an int where one dimension is held, a mapping, or anything `Usage.of`
+            reads. If it raises, the call is charged in full and its error reaches the caller.
+        kind: `"tool"`, `"llm"` or `"embeddings"`, for the span; None: no span.
+        name: by default the function's.
+        model, provider: a named model has its price held, where `usd` is limited.
+        policy: may be stricter than the payers' own, never weaker.
+        on_error: `"release"`, or a callable of the exception that answers so: nothing was paid.
+        retry: tenacity's `AsyncRetrying` or `Retrying`; each attempt is a reservation of its own.
+        measure: `"cpu"` charges `cpu_micros`, what the call itself ran; `"time"` fills
+            `duration_ms` of its event.
+        **amounts: what a call holds: fixed, or a callable of the call's own arguments. Only what
+            is given is charged; with nothing given, `calls=1`.
+
+    Raises:
+        ConfigurationError, InvalidAmount: at decoration, or at the call for computed amounts.
+        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice: at the call, before it starts.
+    """
+
+    def decorate(target: Any) -> Any:
+        if isinstance(target, staticmethod | classmethod):
+            return type(target)(decorate(target.__func__))
+        if not callable(target):
+            raise ConfigurationError(f"@budgeted on a {type(target).__name__}: give a function")
+        call = Call(
+            kind=kind,
+            name=name or _name_of(target),
+            model=model,
+            provider=provider,
+            policy=policy,
+            on_error=on_error,
+        )
+        measures = check_measures(measure)
+        site = Site(target, call, amounts or {"calls": 1}, settle, measures)
+        return _decorate(site, retry)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _name_of(fn: Any) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return name if NAME.fullmatch(name) else check_name("call", name.strip("<>"))

@@ -1,0 +1,192 @@
+"""Usage events and who listens to them. Not here: when one is made.
+
+An event is made only when somebody listens. A listener that is slow loses events, counted in
+`dropped`; it never delays a call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from decimal import Decimal
+from threading import Lock
+from typing import Any, Literal
+
+import anyio
+
+from .errors import ConfigurationError
+from .loops import current_loop, post
+from .usage import Usage
+
+Outcome = Literal[
+    "completed", "failed", "rejected", "terminated", "cancelled", "broken", "corrected"
+]
+
+_STATUS: dict[str, int] = {
+    "completed": 200,
+    "failed": 500,
+    "rejected": 429,
+    "terminated": 429,
+    "cancelled": 499,
+    "broken": 0,
+    "corrected": 200,
+}
+
+
+def status_of(outcome: str, error: BaseException | None) -> int:
+    """The HTTP status an outcome stands for; a failure's own `status_code` comes first."""
+    own = getattr(error, "status_code", None)
+    if outcome == "failed" and isinstance(own, int) and not isinstance(own, bool):
+        return own
+    return _STATUS[outcome]
+
+
+@dataclass(slots=True)
+class UsageEvent:
+    """The record of one reservation; under `retry`, of one attempt. Treat it as read-only.
+
+    Attributes:
+        timestamp: seconds since the epoch, when it ended.
+        request_id: the reservation's id; a correction carries the same one.
+        principal, task: on whose behalf, and the path of the task (`""` outside any).
+        kind, name, model, provider, endpoint: what was called, as far as it was said.
+        usage: what the model reported, or None when it reported nothing.
+        reserved, charged: amounts by dimension, `usd` in dollars; in a correction, `charged`
+            is the signed difference.
+        duration_ms, wait_ms: the call's own time, and the time it waited for admission.
+        status, outcome: see `status_of`.
+        error: qualified name of the exception's type, never its text.
+    """
+
+    timestamp: float
+    request_id: str
+    principal: str | None
+    task: str
+    kind: str | None
+    name: str | None
+    model: str | None
+    provider: str | None
+    endpoint: str | None
+    usage: Usage | None
+    reserved: dict[str, int | Decimal]
+    charged: dict[str, int | Decimal]
+    duration_ms: float
+    wait_ms: float
+    status: int
+    outcome: Outcome
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: money as strings, usage as an object of its non-zero axes."""
+        row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        for key in ("reserved", "charged"):
+            row[key] = {
+                d: str(v) if isinstance(v, Decimal) else v for d, v in row[key].items()
+            }
+        if self.usage is not None:
+            axes = {name: getattr(self.usage, name) for name in Usage.__slots__}
+            row["usage"] = {name: value for name, value in axes.items() if value}
+        return row
+
+
+class Subscription:
+    """A bounded queue of events, read with `async for`; `dropped` counts what did not fit.
+
+    Close it, or leave its `with` block, when done; reading then ends after what is queued.
+    """
+
+    def __init__(self, events: Events, maxsize: int) -> None:
+        self.dropped = 0
+        self._events = events
+        self._maxsize = maxsize
+        self._queue: deque[UsageEvent] = deque()
+        self._lock = Lock()
+        self._closed = False
+        self._waiting: tuple[Any, anyio.Event] | None = None
+
+    def put(self, event: UsageEvent) -> None:
+        """Queue an event, or count it as dropped. From any thread; never waits."""
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._queue) >= self._maxsize:
+                self.dropped += 1
+                return
+            self._queue.append(event)
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            _wake(*waiting)
+
+    def close(self) -> None:
+        """Stop receiving; a reader that waits is let go."""
+        self._events.remove(self)
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            _wake(*waiting)
+
+    def get_nowait(self) -> UsageEvent | None:
+        """Take the oldest queued event, or None. For code without an event loop."""
+        with self._lock:
+            return self._queue.popleft() if self._queue else None
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> UsageEvent:
+        """Take the oldest event, waiting for one; one task may read at a time."""
+        while True:
+            with self._lock:
+                if self._queue:
+                    return self._queue.popleft()
+                if self._closed:
+                    raise StopAsyncIteration
+                arrived = anyio.Event()
+                self._waiting = (current_loop(), arrived)
+            await arrived.wait()
+
+
+def _wake(loop: Any, arrived: anyio.Event) -> None:
+    post(loop, arrived.set)
+
+
+class Events:
+    """The subscriptions of a service."""
+
+    __slots__ = ("_lock", "listeners")
+
+    def __init__(self) -> None:
+        self.listeners: tuple[Subscription, ...] = ()
+        self._lock = Lock()
+
+    def subscribe(self, maxsize: int) -> Subscription:
+        """Start a subscription that holds at most `maxsize` unread events."""
+        if type(maxsize) is not int or maxsize < 1:
+            raise ConfigurationError(f"maxsize={maxsize!r}: give an int of at least 1")
+        subscription = Subscription(self, maxsize)
+        with self._lock:
+            self.listeners = (*self.listeners, subscription)
+        return subscription
+
+    def remove(self, subscription: Subscription) -> None:
+        """Stop delivering to a subscription."""
+        with self._lock:
+            self.listeners = tuple(s for s in self.listeners if s is not subscription)
+
+    def emit(self, event: UsageEvent) -> None:
+        """Deliver to every subscription."""
+        for subscription in self.listeners:
+            subscription.put(event)

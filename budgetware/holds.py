@@ -1,0 +1,363 @@
+"""A hold: units taken from every payer before a call, that end exactly once.
+
+The machine under `reserve`, `@budgeted` and `charge`. Not here: whether there is room
+(`admission`), and what a report amounts to (`settlement`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Literal
+
+from . import outcomes
+from .accounts import acquire, book_later, release
+from .admission import Refusal, look_at_deadlines, look_closely, warn
+from .calls import PLAIN, Call
+from .errors import AlreadySettled, InvalidAmount, NoBudget
+from .events import Outcome
+from .frames import Amounts, Frame
+from .ids import id_of, numbers
+from .kernel.dims import (
+    check_amount,
+    check_dim,
+    from_units,
+    is_declared,
+    known_dim,
+    to_units,
+)
+from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold, worst_of
+from .kernel.tree import hold as hold_anyway
+from .kernel.verdict import CONTINUE, Verdict
+from .settlement import Reader, Settlement, Used, held_tokens
+from .tallies import Tally
+
+State = Literal["held", "committed", "released", "assumed"]
+Price = int | str | Decimal | float
+
+
+def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
+    """Turn amounts as users give them into units, or raise `InvalidAmount`."""
+    checked: list[tuple[str, int]] = []
+    for dim, value in amounts.items():
+        if type(value) is not int or dim == "usd":
+            value = to_units(known_dim(dim), value)
+        elif not 0 <= value < 9007199254740992:
+            check_amount(known_dim(dim), value)
+        if dim == "millis":
+            raise InvalidAmount(
+                "millis is wall clock and cannot be reserved: give the task seconds=..."
+            )
+        checked.append((dim, value))
+    return tuple(checked)
+
+
+def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> Amounts:
+    """Check the amounts of a decorator. A user's own dimension need not be declared yet: a limit
+    may come later, and the call asks again. A slip of the pen is refused now.
+    """
+    for dim in (*amounts, *computed):
+        check_dim(dim)
+        if dim == "millis":
+            check_amounts({dim: 0})
+    return tuple(
+        (dim, to_units(dim, value) if is_declared(dim) else check_amount(dim, value))
+        for dim, value in amounts.items()
+    )
+
+
+def with_price(frame: Frame, call: Call, amounts: Amounts) -> Amounts:
+    """Add the `usd` a named model may cost at most, where some payer limits `usd`.
+
+    Raises:
+        UnknownPrice: the model has no price, and a payer does not allow that.
+    """
+    if not frame.limits_usd or call.model is None:
+        return amounts
+    held = dict(amounts)
+    if "usd" in held:
+        return amounts
+    prices = frame.runtime.prices
+    if _unpriced_allowed(frame) and prices.rates(call.model, call.provider) is None:
+        return amounts
+    return (*amounts, ("usd", prices.hold_micros(call.model, call.provider, held_tokens(held))))
+
+
+def _unpriced_allowed(frame: Frame) -> bool:
+    paying = [node for node in frame.chain if _is_limited(node.cells.get("usd"))]
+    return all(node.unpriced == "allow" for node in paying)
+
+
+def _is_limited(cell: Cell | None) -> bool:
+    return cell is not None and cell.limit is not None
+
+
+def hold(frame: Frame, call: Call, amounts: Amounts) -> Hold | Refusal:
+    """Request amounts that differ from call to call. Never waits."""
+    priced = with_price(frame, call, amounts)
+    items = frame.items(priced)
+    return request(frame, call, items, frame.tally(call.operation), priced is not amounts)
+
+
+def request(
+    frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally, priced: bool = False
+) -> Hold | Refusal:
+    """Hold `items` on all payers, or say who refuses. Never waits.
+
+    `priced` says that the `usd` among them was not given with the call but follows from its
+    model.
+    """
+    if frame.chain:
+        if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
+            look_at_deadlines(frame)
+    elif frame.runtime.strict:
+        raise NoBudget(
+            "a reservation outside any task: put it inside `async with task_budget(...)`, or "
+            "connect without strict=True"
+        )
+    held = False
+    if not frame.finishing:
+        try:
+            acquire()
+            held = try_hold(items)
+            tally.admitted += held
+        finally:
+            release()
+    if not held:
+        refusal = look_closely(frame, items, call, tally)
+        if refusal is not None:
+            return refusal
+    return Hold(frame, call, items, tally, priced)
+
+
+class Hold:
+    """Units held for one call; `close` ends it, once.
+
+    `told_late` says that a block will call `tell` when it is left, though the hold may end
+    before.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "booked",
+        "call",
+        "frame",
+        "items",
+        "number",
+        "outcome",
+        "priced",
+        "record",
+        "span",
+        "started_ns",
+        "state",
+        "tally",
+        "told_late",
+        "verdict",
+    )
+
+    def __init__(
+        self, frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally, priced: bool
+    ) -> None:
+        self.frame = frame
+        self.call = call
+        self.items = items
+        self.tally = tally
+        self.priced = priced
+        self.number = next(numbers)
+        self.state: State = "held"
+        self.record: Settlement | None = None
+        self.booked: list[int] | None = None
+        self.outcome: Outcome = "completed"
+        self.told_late = False
+        self.verdict = worst_of(items) if frame.has_warn else CONTINUE
+        self.started_ns = 0
+        self.span: Any = None
+        if frame.observer is not None:
+            self.started_ns = frame.now_ns()
+            self.span = frame.observer.call_started(self)
+        elif frame.runtime.events.listeners:
+            self.started_ns = frame.now_ns()
+
+    @property
+    def id(self) -> str:
+        return id_of(self.number)
+
+    def units(self) -> list[int]:
+        """What is booked (held, while it is open), aligned with the items."""
+        return self.booked or [n for _dim, n, _payers in self.items]
+
+    def amounts(self) -> dict[str, int | Decimal]:
+        """What was held, as users see it."""
+        return {dim: from_units(dim, n) for dim, n, _payers in self.items}
+
+    def charged(self) -> dict[str, int | Decimal]:
+        """What is booked, as users see it."""
+        pairs = zip(self.items, self.units(), strict=True)
+        return {item[0]: from_units(item[0], n) for item, n in pairs}
+
+    def read(self, used: Used, amounts: Mapping[str, Any]) -> Settlement:
+        """Turn a report into units; raises `InvalidAmount`."""
+        return self._reader().read(used, amounts)
+
+    def note(self, used: Used, amounts: Mapping[str, Any]) -> None:
+        """Record usage so far: cumulative, the highest per dimension counts."""
+        reader = self._reader()
+        report = reader.read(used, amounts)
+        self.record = report if self.record is None else reader.highest(self.record, report)
+
+    def _reader(self) -> Reader:
+        return Reader(self.items, self.call, self.frame.runtime.prices, priced=self.priced)
+
+    def nothing(self) -> Settlement:
+        """What a release books."""
+        return Settlement(dict.fromkeys([dim for dim, _n, _payers in self.items], 0))
+
+    def close(
+        self,
+        state: State,
+        report: Settlement | None,
+        outcome: Outcome = "completed",
+        error: BaseException | None = None,
+    ) -> bool:
+        """Book `report` (None: what is held) and leave `held`; False if it had left before."""
+        items = self.items
+        used = None
+        if report is not None:
+            used = [report.units.get(dim, n) for dim, n, _payers in items]
+        crossed: list[Cell] | None = None
+        try:
+            acquire()
+            if self.state != "held":
+                return False
+            self.state = state
+            if used is None and state == "committed" and not _has_level(items):
+                settle_held(items)
+            else:
+                self.booked = used or [n for _dim, n, _payers in items]
+                crossed = settle(items, self.booked, assumed=state == "assumed")
+            _count(self.tally, items, used)
+        finally:
+            release()
+        self.record = report
+        self.outcome = outcome
+        if crossed:
+            warn(crossed)
+        if not self.told_late:
+            self.tell(error)
+        return True
+
+    def settle(self, state: State, report: Settlement | None) -> dict[str, int | Decimal]:
+        """Settle by the caller's word: for the first time, or correcting what was assumed."""
+        if self.frame.runtime.expiring:
+            self.frame.runtime.sweep()
+        if not self.close(state, report):
+            self._settle_again(state, report)
+        return self.charged()
+
+    def _settle_again(self, state: State, report: Settlement | None) -> None:
+        before = self.units()
+        after = before
+        if report is not None:
+            after = [report.units.get(dim, n) for dim, n, _payers in self.items]
+        try:
+            acquire()
+            correcting = self.state == "assumed"
+            if correcting:
+                correct(self.items, before, after)
+                self.state = state
+                self.booked = after
+                for (dim, _n, _payers), old, new in zip(self.items, before, after, strict=True):
+                    if dim != "memory":
+                        self.tally.correct(dim, new - old)
+        finally:
+            release()
+        if correcting:
+            self.record = report
+            outcomes.tell(self, "corrected", None, before=before)
+        elif before != after:
+            raise AlreadySettled(
+                f"reservation {self.id} is {self.state} at {self.charged()} already: settle each "
+                "reservation once"
+            )
+
+    def cut(self, error: BaseException, outcome: Outcome | None = None) -> None:
+        """End it because its block did not: an error, a cancellation, an early close."""
+        self.outcome = outcome or outcomes.outcome_of(error, self.frame)
+        if self.state != "held":
+            return
+        if isinstance(error, GeneratorExit):
+            ended = self.outcome
+            book_later(lambda: self.close("assumed", self.record, ended, error))
+        elif isinstance(error, Exception) and self._releases(error):
+            self.close("released", self.nothing(), self.outcome, error)
+        else:
+            self.close("assumed", self.record, self.outcome, error)
+
+    def _releases(self, error: Exception) -> bool:
+        """Ask `on_error`; if that raises, the call is charged."""
+        try:
+            return self.call.releases(error)
+        except BaseException:
+            self.close("assumed", self.record, self.outcome, error)
+            raise
+
+    def leave(self) -> None:
+        """End it because its block ended normally: what was recorded, else what is held."""
+        if self.state == "held":
+            self.close("assumed" if self.record is None else "committed", self.record)
+
+    def expire(self) -> None:
+        """End it because nobody did in time."""
+        self.close("assumed", self.record)
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell of the end: event, span, metric. Without the lock."""
+        runtime = self.frame.runtime
+        if runtime.expiring:
+            runtime.expiring.pop(self.number, None)
+        if self.span is not None or runtime.events.listeners:
+            outcomes.tell(self, self.outcome, error)
+
+
+def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
+    """Book what has already happened, refused by nobody; one event.
+
+    Raises:
+        InvalidAmount: nothing has changed.
+        NoBudget: outside any task in strict mode.
+    """
+    checked = check_amounts(amounts)
+    if not checked:
+        raise InvalidAmount("charge() books nothing: name an amount, as in charge(tokens=800)")
+    if not frame.chain and frame.runtime.strict:
+        raise NoBudget("a charge outside any task: put it inside `async with task_budget(...)`")
+    items = frame.items(checked)
+    tally = frame.tally(PLAIN.operation)
+    booking = Hold(frame, PLAIN, items, tally, False)
+    try:
+        acquire()
+        crossed = hold_anyway(items)
+        settle(items, [n for _dim, n in checked])
+        booking.state = "committed"
+        _count(tally, items, None)
+        verdict = worst_of(items)
+    finally:
+        release()
+    if crossed:
+        warn(crossed)
+    booking.tell(None)
+    return verdict
+
+
+def _has_level(items: Iterable[Item]) -> bool:
+    return any(dim == "memory" for dim, _n, _payers in items)
+
+
+def _count(tally: Tally, items: Iterable[Item], used: list[int] | None) -> None:
+    """Count what was booked. Locked."""
+    if used is None and tally.amounts:
+        tally.settled += 1
+        return
+    for i, (dim, n, _payers) in enumerate(items):
+        if dim != "memory":
+            tally.add(dim, n if used is None else used[i])

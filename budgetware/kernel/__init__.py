@@ -1,0 +1,1 @@
+"""Pure accounting: functions of state and numbers. No clock, lock, I/O or event loop."""

@@ -1,0 +1,462 @@
+"""The tree of budgets: cells, nodes, and the few moves that change them.
+
+A cell is one dimension of one node. It stores what is free and what is spent; what is reserved
+follows: base = spent + reserved + granted + free, with `base` the limit. So a hold is one
+subtraction per payer and a settlement at what was held one addition. Every function here runs
+under the lock of its caller and leaves all payers changed, or none.
+
+Not here: who waits, who is told, what a refusal means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .dims import BUILT_IN, from_units, known_dim
+from .verdict import Verdict
+
+OPEN = 1 << 62
+"""What stands in for a limit where there is none; it is raised when it runs low."""
+GUARDED = 1 << 100
+"""A floor no grant can reach: every hold on the cell takes the path that looks closely."""
+
+Amount = int | Decimal
+
+
+class Cell:
+    """One dimension of one node, in units."""
+
+    __slots__ = (
+        "assumed",
+        "base",
+        "dim",
+        "floor",
+        "free",
+        "granted",
+        "keep",
+        "level",
+        "limit",
+        "node",
+        "peak",
+        "returned",
+        "spent",
+        "warn",
+        "warned",
+    )
+
+    def __init__(self, node: Node, dim: str, limit: int | None, warn: int | None, keep: int):
+        self.node = node
+        self.dim = dim
+        self.limit = limit
+        self.base = OPEN if limit is None else limit
+        self.warn = warn
+        self.keep = keep
+        self.free = self.base
+        self.spent = self.granted = self.assumed = self.peak = self.returned = 0
+        self.warned = False
+        self.level = dim == "memory"
+        self.floor = 0
+        refloor(self)
+
+    @property
+    def reserved(self) -> int:
+        return self.base - self.spent - self.granted - self.free - self.returned
+
+    @property
+    def in_use(self) -> int:
+        """Spent and reserved together: what a warn threshold is judged on."""
+        return self.base - self.granted - self.free - self.returned
+
+
+class Node:
+    """A payer: a task here, later a principal, an allowance or a resource.
+
+    `latch` is what ended it early, set once. `lent` maps each carved dimension to the cells of
+    the ancestors that granted it.
+    """
+
+    __slots__ = (
+        "cells",
+        "chain",
+        "deadline_ns",
+        "ended",
+        "finishes",
+        "id",
+        "latch",
+        "lent",
+        "name",
+        "owner",
+        "path",
+        "policy",
+        "refusals",
+        "unpriced",
+        "warn_ns",
+    )
+
+    def __init__(self, name: str, id: str, policy: Any, parent: Node | None = None) -> None:
+        self.name = name
+        self.id = id
+        self.policy = policy
+        self.path = name if parent is None else f"{parent.path}/{name}"
+        self.chain: tuple[Node, ...] = (self,) if parent is None else (self, *parent.chain)
+        self.cells: dict[str, Cell] = {}
+        self.lent: dict[str, tuple[Cell, ...]] = {}
+        self.deadline_ns: int | None = None
+        self.warn_ns: int | None = None
+        self.latch: Any = None
+        self.ended = False
+        self.finishes = 0
+        self.refusals = 0
+        self.unpriced = "error"
+        self.owner: Any = None
+
+    def cell(self, dim: str) -> Cell:
+        """The cell of a dimension; one without a limit is made when it is first asked for."""
+        cell = self.cells.get(dim)
+        if cell is None:
+            cell = self.cells[dim] = Cell(self, dim, None, None, 0)
+        return cell
+
+    @property
+    def guarded(self) -> bool:
+        return self.ended or self.latch is not None or self.refusals > 0
+
+    def guard(self) -> None:
+        """Send every hold down the close path while this node is latched, ended or refusing."""
+        for cell in self.cells.values():
+            refloor(cell)
+
+
+Payers = tuple[tuple[Cell, ...], tuple[tuple[Cell, Cell], ...]]
+"""Those with room, the leaf first, then (payer above a carve, the carved cell below it) …"""
+Item = tuple[str, int, Payers]
+"""(dimension, units, who pays)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One dimension of a snapshot: limit = spent + reserved + granted + remaining - overrun.
+
+    `granted` is what is set aside: carved by children, or kept for `finish()`. `remaining` is
+    None where there is no limit. `usd` is in dollars.
+    """
+
+    limit: Amount | None
+    warn: Amount | None
+    spent: Amount
+    reserved: Amount
+    granted: Amount
+    remaining: Amount | None
+    overrun: Amount
+    assumed: Amount
+
+    def to_dict(self) -> dict[str, int | str | None]:
+        """The JSON form: money as a string of dollars."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {k: str(v) if isinstance(v, Decimal) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The balances of one budget at one instant; `snapshot["tokens"]` is a `Balance`."""
+
+    name: str
+    id: str
+    path: str
+    verdict: Verdict
+    dims: Mapping[str, Balance]
+
+    def __getitem__(self, dim: str) -> Balance:
+        balance = self.dims.get(dim)
+        return _nothing(known_dim(dim)) if balance is None else balance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, as the command line and HTTP show it."""
+        dims = {dim: balance.to_dict() for dim, balance in self.dims.items()}
+        verdict = {"name": self.verdict.name, "dim": self.verdict.dim}
+        return {
+            "name": self.name,
+            "id": self.id,
+            "path": self.path,
+            "verdict": verdict,
+            "dims": dims,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A payer that has not enough; units."""
+
+    cell: Cell
+    requested: int
+    available: int
+
+
+def payers(chain: Sequence[Node], dim: str) -> Payers:
+    """Who pays for `dim` on a path, the leaf first: those with room, and those above a carve.
+
+    Above a carve the room was taken when it was made; there a hold moves units out of
+    `granted` only.
+    """
+    cells: list[Cell] = []
+    above: list[tuple[Cell, Cell]] = []
+    via: Cell | None = None
+    for node in chain:
+        cell = node.cell(dim)
+        if via is None:
+            cells.append(cell)
+        else:
+            above.append((cell, via))
+        if dim in node.lent:
+            via = cell
+    return tuple(cells), tuple(above)
+
+
+def refloor(cell: Cell) -> None:
+    """Set the level of `free` below which a hold must be looked at closely."""
+    if cell.level or cell.node.guarded:
+        cell.floor = GUARDED
+    elif cell.warn is None or cell.warned:
+        cell.floor = cell.keep
+    else:
+        cell.floor = max(cell.keep, cell.base - cell.granted - cell.returned - cell.warn)
+
+
+def try_hold(items: Iterable[Item]) -> bool:
+    """Hold all items on all payers if nothing stands in the way; else change nothing."""
+    for _, n, (cells, above) in items:
+        for cell in cells:
+            cell.free = free = cell.free - n
+            if free < cell.floor:
+                _undo(items, cell)
+                return False
+        for cell, _via in above:
+            cell.granted -= n
+            if cell.floor >= GUARDED or cell.warn is not None:
+                _undo(items, cell)
+                return False
+    return True
+
+
+def _undo(items: Iterable[Item], last: Cell) -> None:
+    for _, n, (cells, above) in items:
+        for cell in cells:
+            cell.free += n
+            if cell is last:
+                return
+        for cell, _via in above:
+            cell.granted += n
+            if cell is last:
+                return
+
+
+def shortages(items: Iterable[Item], finishing: frozenset[Node]) -> list[Shortage]:
+    """Every payer that has not enough, the leaf's first. Inside `finish()` keep counts as room."""
+    short: list[Shortage] = []
+    for _, n, (cells, _above) in items:
+        for cell in cells:
+            if cell.limit is None:
+                if cell.free < n:
+                    cell.base += OPEN
+                    cell.free += OPEN
+                continue
+            room = cell.free if cell.node in finishing else cell.free - cell.keep
+            if n > room and n > 0:
+                short.append(Shortage(cell, n, max(0, room)))
+    return short
+
+
+def hold(items: Iterable[Item]) -> list[Cell]:
+    """Hold all items, room or not; return the cells whose warn threshold this crossed."""
+    crossed: list[Cell] = []
+    for _, n, (cells, above) in items:
+        for cell in cells:
+            cell.free -= n
+            _touched(cell, crossed)
+        for cell, _via in above:
+            cell.granted -= n
+            _touched(cell, crossed)
+    return crossed
+
+
+def _touched(cell: Cell, crossed: list[Cell]) -> None:
+    in_use = cell.in_use
+    if cell.level:
+        cell.peak = max(cell.peak, in_use)
+    if cell.warn is not None:
+        now = in_use > cell.warn
+        if now and not cell.warned:
+            crossed.append(cell)
+        cell.warned = now
+        refloor(cell)
+
+
+def settle_held(items: Iterable[Item]) -> None:
+    """Book exactly what was held. Not for `memory`, which is given back."""
+    for _, n, (cells, above) in items:
+        for cell in cells:
+            cell.spent += n
+        for cell, _via in above:
+            cell.spent += n
+
+
+def settle(items: Iterable[Item], used: Sequence[int], *, assumed: bool = False) -> list[Cell]:
+    """Book `used` (aligned with `items`) and return the rest, or take what is more as debt.
+
+    Returns the cells whose warn threshold was crossed by using more than was held.
+    """
+    crossed: list[Cell] = []
+    for item, booked in zip(items, used, strict=True):
+        _book(item, item[1], booked, booked if assumed else 0, crossed)
+    return crossed
+
+
+def correct(items: Iterable[Item], before: Sequence[int], after: Sequence[int]) -> None:
+    """Replace an assumed settlement by the true one, on every payer."""
+    for item, old, new in zip(items, before, after, strict=True):
+        if item[0] != "memory":
+            _book(item, 0, new - old, -old, [])
+
+
+def _book(item: Item, held: int, booked: int, assumed: int, crossed: list[Cell]) -> None:
+    dim, _n, (cells, above) = item
+    if dim == "memory":
+        _raise_peak(item, booked - held)
+        booked = assumed = 0
+    rest = held - booked
+    debt = 0
+    for cell in cells:
+        debt = max(0, -cell.free)
+        cell.spent += booked
+        cell.assumed += assumed
+        cell.free += rest
+        if rest:
+            _touched(cell, crossed)
+    if above:
+        _book_above(item, rest, booked, assumed, debt, crossed)
+
+
+def _book_above(
+    item: Item, rest: int, booked: int, assumed: int, debt: int, crossed: list[Cell]
+) -> None:
+    """Above a carve the rest goes back to what was granted; debt below it is taken from room."""
+    cells, above = item[2]
+    debts = {id(cells[-1]): max(0, -cells[-1].free) - debt}
+    for cell, via in above:
+        debt = max(0, -cell.free)
+        deeper = debts.get(id(via), 0)
+        cell.spent += booked
+        cell.assumed += assumed
+        cell.granted += rest + deeper
+        cell.free -= deeper
+        if rest:
+            _touched(cell, crossed)
+        debts[id(cell)] = max(0, -cell.free) - debt
+    for via in dict.fromkeys(via for _, via in above):
+        if via.node.ended:
+            give_back(via)
+
+
+def _raise_peak(item: Item, more: int) -> None:
+    cells, above = item[2]
+    for cell in (*cells, *(cell for cell, _via in above)):
+        cell.peak = max(cell.peak, cell.in_use + more)
+
+
+def open_carve(node: Node, items: Iterable[Item]) -> None:
+    """Take a child's limits out of its parents' room; `items` are the parents'."""
+    for dim, n, (cells, _above) in items:
+        for cell in cells:
+            cell.free -= n
+            cell.granted += n
+            refloor(cell)
+        node.lent[dim] = cells
+
+
+def give_back(cell: Cell) -> None:
+    """Return what a carved cell of an ended task still has free to those that granted it."""
+    lenders = cell.node.lent.get(cell.dim, ())
+    rest = cell.free
+    if rest <= 0 or not lenders:
+        return
+    cell.free = 0
+    cell.returned += rest
+    for lender in lenders:
+        lender.granted -= rest
+        lender.free += rest
+        refloor(lender)
+    if lenders[-1].node.ended:
+        give_back(lenders[-1])
+
+
+def raise_limit(cell: Cell, more: int, warn: int | None) -> None:
+    """Allow `more` units; pays off debt first."""
+    if cell.limit is None:
+        raise ValueError("a cell without a limit cannot be raised")
+    cell.limit += more
+    cell.base += more
+    cell.free += more
+    cell.warn = warn
+    cell.warned = warn is not None and cell.in_use > warn
+    refloor(cell)
+
+
+def balance(cell: Cell, *, finishing: bool = False) -> Balance:
+    """What a snapshot shows of a cell."""
+
+    def show(units: int) -> Amount:
+        return from_units(cell.dim, units)
+
+    free = cell.free + cell.returned
+    kept = 0 if finishing else min(cell.keep, max(0, free))
+    limited = cell.limit is not None
+    return Balance(
+        limit=None if cell.limit is None else show(cell.limit),
+        warn=None if cell.warn is None else show(cell.warn),
+        spent=show(cell.peak if cell.level else cell.spent),
+        reserved=show(cell.reserved),
+        granted=show(cell.granted + kept),
+        remaining=show(max(0, free - kept)) if limited else None,
+        overrun=show(max(0, -free)) if limited else from_units(cell.dim, 0),
+        assumed=show(cell.assumed),
+    )
+
+
+def _nothing(dim: str) -> Balance:
+    zero = from_units(dim, 0)
+    return Balance(None, None, zero, zero, zero, None, zero, zero)
+
+
+def verdict(node: Node) -> Verdict:
+    """The worst state of any dimension, in the order of the dimensions, later the user's own."""
+    worst = Verdict("continue", None)
+    for dim in sorted(node.cells, key=_order):
+        cell = node.cells[dim]
+        if cell.limit is not None:
+            worst = worst.worst(_judge(cell))
+    return worst
+
+
+def worst_of(items: Iterable[Item]) -> Verdict:
+    """The worst state of any payer of these amounts."""
+    worst = Verdict("continue", None)
+    for _dim, _n, (cells, above) in items:
+        for cell in (*cells, *(cell for cell, _via in above)):
+            if cell.limit is not None:
+                worst = worst.worst(_judge(cell))
+    return worst
+
+
+def _order(dim: str) -> int:
+    return BUILT_IN.index(dim) if dim in BUILT_IN else len(BUILT_IN)
+
+
+def _judge(cell: Cell) -> Verdict:
+    if cell.free + cell.returned < 0:
+        return Verdict("exhausted", cell.dim)
+    if cell.warn is not None and cell.in_use > cell.warn:
+        return Verdict("warn", cell.dim)
+    return Verdict("continue", cell.dim)

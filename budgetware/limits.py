@@ -1,0 +1,161 @@
+"""The limits of a task, as its author writes them. Not here: balances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from .accounts import acquire, release
+from .admission import exceeded
+from .clock import parse_seconds
+from .errors import ConfigurationError, InvalidAmount
+from .kernel.budget import Limit
+from .kernel.dims import declare, known_dim, to_units
+from .kernel.tree import Cell, Node, open_carve, raise_limit, shortages
+
+if TYPE_CHECKING:
+    from .tasks import TaskBudget
+
+LimitValue = int | str | Decimal | float | Limit
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """Checked limits, in units: {dimension: (limit, warn, keep)}, and the time in ns."""
+
+    cells: dict[str, tuple[int, int | None, int]]
+    time_ns: int | None
+    warn_ns: int | None
+
+    def put_on(self, node: Node) -> None:
+        """Give the node its cells."""
+        for dim, (limit, warn, keep) in self.cells.items():
+            node.cells[dim] = Cell(node, dim, limit, warn, keep)
+
+
+def parse_limits(
+    limits: Mapping[str, Any], *, warn_at: float | None, keep: Mapping[str, Any] | None
+) -> TaskLimits:
+    """Check what `task_budget` was given, or raise `InvalidAmount`."""
+    if not limits:
+        raise ConfigurationError(
+            "task_budget has no limit: name at least one, as in task_budget(tokens=50_000)"
+        )
+    share = parse_share(warn_at)
+    kept = dict(keep or {})
+    cells: dict[str, tuple[int, int | None, int]] = {}
+    time_ns = warn_ns = None
+    for name, value in limits.items():
+        if name in ("seconds", "millis"):
+            if time_ns is not None:
+                raise InvalidAmount("seconds and millis are the same limit: give one of them")
+            time_ns, warn_ns = _parse_time(name, value, share)
+            continue
+        dim = declare(name)
+        limit, warn = parse_limit(dim, value, share)
+        cells[dim] = (limit, warn, _parse_keep(dim, kept.pop(name, 0), limit))
+    if kept:
+        name = next(iter(kept))
+        raise InvalidAmount(f"keep: {name!r} has no limit here; keep is a part of a limit")
+    return TaskLimits(cells, time_ns, warn_ns)
+
+
+def parse_limit(dim: str, value: LimitValue, share: Decimal | None) -> tuple[int, int | None]:
+    """Return a limit and its warn threshold in units; the threshold is below the limit."""
+    if isinstance(value, Limit):
+        limit, warn = value.units(dim)
+    else:
+        limit, warn = to_units(dim, value, round_up=False), None
+    if limit == 0:
+        raise InvalidAmount(f"{dim}={value!r}: a limit is above 0; leave it out to allow any")
+    if warn is None and share is not None:
+        warn = int(limit * share)
+    return limit, warn
+
+
+def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
+    """Raise limits of an open task; all of them, or none."""
+    node = task.node
+    if not limits:
+        raise InvalidAmount("top_up raises nothing: name a limit, as in top_up(tokens=1_000)")
+    amounts, time_ns = _parse_more(limits)
+    try:
+        acquire()
+        _check_more(node, amounts, time_ns)
+        for dim, more in amounts.items():
+            cell = node.cells[dim]
+            if dim in node.lent:
+                open_carve(node, [(dim, more, (node.lent[dim], ()))])
+            share = task.plan.warn_share
+            limit = (cell.limit or 0) + more
+            raise_limit(cell, more, cell.warn if share is None else int(limit * share))
+        if time_ns and node.deadline_ns is not None:
+            node.deadline_ns += time_ns
+            task.frame.look_at_deadlines()
+    finally:
+        release()
+    if time_ns:
+        task.scope.extend(time_ns / _NS)
+
+
+def _parse_more(limits: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+    time_ns = 0
+    amounts: dict[str, int] = {}
+    for name, value in limits.items():
+        if name == "seconds":
+            time_ns += int(parse_seconds(name, value) * _NS)
+        elif name == "millis":
+            time_ns += to_units(name, value) * 1_000_000
+        else:
+            amounts[known_dim(name)] = to_units(name, value, round_up=False)
+    return amounts, time_ns
+
+
+def _check_more(node: Node, amounts: Mapping[str, int], time_ns: int) -> None:
+    """Locked."""
+    if time_ns and node.deadline_ns is None:
+        raise InvalidAmount(f"top_up: task {node.path!r} has no limit of seconds to raise")
+    for dim, more in amounts.items():
+        cell = node.cells.get(dim)
+        if cell is None or cell.limit is None:
+            raise InvalidAmount(f"top_up: task {node.path!r} has no limit of {dim} to raise")
+        lent = node.lent.get(dim, ())
+        short = shortages([(dim, more, (lent, ()))], frozenset())
+        if short:
+            raise exceeded(short[-1])
+
+
+def _parse_time(name: str, value: Any, share: Decimal | None) -> tuple[int, int | None]:
+    if name == "millis":
+        limit, warn = parse_limit(name, value, share)
+        return limit * 1_000_000, None if warn is None else warn * 1_000_000
+    own: Any = None
+    if isinstance(value, Limit):
+        value, own = value.limit, value.warn
+    time_ns = int(parse_seconds(name, value) * _NS)
+    if own is not None:
+        return time_ns, int(own * _NS)
+    return time_ns, None if share is None else int(time_ns * share)
+
+
+def parse_share(warn_at: object) -> Decimal | None:
+    """Return the share of the limits at which to warn, exactly."""
+    if warn_at is None:
+        return None
+    if isinstance(warn_at, int | float | Decimal) and not isinstance(warn_at, bool):
+        share = Decimal(repr(warn_at) if isinstance(warn_at, float) else warn_at)
+        if share.is_finite() and 0 < share < 1:
+            return share
+    raise InvalidAmount(f"warn_at={warn_at!r}: give a share of the limits between 0 and 1")
+
+
+def _parse_keep(dim: str, value: Any, limit: int) -> int:
+    if dim == "memory" and value:
+        raise InvalidAmount("keep: memory is a level, given back by each call; it cannot be kept")
+    keep = to_units(dim, value)
+    if keep >= limit:
+        raise InvalidAmount(f"keep: {dim}={value!r} must be below the limit")
+    return keep

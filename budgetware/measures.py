@@ -1,0 +1,77 @@
+"""Measuring what a call uses itself: CPU time, step by step. Not here: what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from time import thread_time_ns
+from typing import Any, Literal
+
+from .errors import ConfigurationError
+
+Measure = Literal["cpu", "time"]
+
+
+def check_measures(measure: object) -> frozenset[str]:
+    """Return the measures as a set, or raise `ConfigurationError`."""
+    given = (measure,) if isinstance(measure, str) else measure
+    if isinstance(given, tuple | list | set | frozenset):
+        names: frozenset[Any] = frozenset(given)  # pyright: ignore[reportUnknownArgumentType]
+        if names <= {"cpu", "time"}:
+            return names
+    raise ConfigurationError(f"measure={str(measure)[:60]!r}: give ('cpu',), ('time',) or both")
+
+
+class CpuMeter:
+    """CPU time of this thread, summed over the steps of one call."""
+
+    __slots__ = ("_started_ns", "used_ns")
+
+    def __init__(self) -> None:
+        self.used_ns = 0
+        self._started_ns = 0
+
+    def start(self) -> None:
+        """A step begins, on this thread."""
+        self._started_ns = thread_time_ns()
+
+    def stop(self) -> None:
+        """It ends, on the same thread."""
+        self.used_ns += thread_time_ns() - self._started_ns
+
+    @property
+    def micros(self) -> int:
+        """What to charge: whole microseconds, rounded up."""
+        return -(-self.used_ns // 1000)
+
+
+class Metered:
+    """Awaits a coroutine, counting only the time in which it runs, not that of other tasks."""
+
+    __slots__ = ("_coroutine", "_meter")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], meter: CpuMeter) -> None:
+        self._coroutine = coroutine
+        self._meter = meter
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine, meter = self._coroutine, self._meter
+        sent: Any = None
+        thrown: BaseException | None = None
+        try:
+            while True:
+                meter.start()
+                try:
+                    if thrown is None:
+                        asked = coroutine.send(sent)
+                    else:
+                        asked = coroutine.throw(thrown)
+                except StopIteration as done:
+                    return done.value
+                finally:
+                    meter.stop()
+                try:
+                    sent, thrown = (yield asked), None
+                except BaseException as error:
+                    thrown = error
+        finally:
+            coroutine.close()

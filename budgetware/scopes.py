@@ -1,0 +1,124 @@
+"""The owner's cancel scope, and what its exit makes of what comes out of the block.
+
+Only the owner of a task opens a scope. Not here: when a task must end (`admission`).
+"""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import Any
+
+import anyio
+
+from .frames import Frame, current
+from .kernel.tree import Node
+from .loops import call_on, current_loop, current_stack, current_task, post
+from .termination import is_ours, terminated
+
+
+class OwnerScope:
+    """Open between `enter` and `close`, which run in one task, or one thread without a loop."""
+
+    __slots__ = ("_cancel_scope", "_loop", "_token", "expired", "stack")
+
+    def __init__(self) -> None:
+        self.stack: object | None = None
+        self.expired = False
+        self._token: Token[Frame] | None = None
+        self._cancel_scope: anyio.CancelScope | None = None
+        self._loop: Any = None
+
+    def enter(self, frame: Frame, remaining_seconds: float | None) -> None:
+        """Make `frame` current; in a task, open a cancel scope with that deadline."""
+        self._token = current.set(frame)
+        self.stack = current_stack()
+        if current_task() is None:
+            return
+        self._loop = current_loop()
+        scope = anyio.CancelScope()
+        if remaining_seconds is not None:
+            scope.deadline = anyio.current_time() + remaining_seconds
+        self._cancel_scope = scope
+        scope.__enter__()
+
+    def cancel(self) -> None:
+        """Cancel what runs inside, from any thread."""
+        scope = self._cancel_scope
+        if scope is not None:
+            call_on(self._loop, scope.cancel)
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline; from any thread."""
+        scope = self._cancel_scope
+        if scope is not None:
+            post(self._loop, lambda: _move_deadline(scope, seconds))
+
+    def close(self, error: BaseException | None) -> BaseException | None:
+        """Leave the scope; what it did not swallow is returned."""
+        scope, self._cancel_scope = self._cancel_scope, None
+        token, self._token = self._token, None
+        self.stack = None
+        if scope is not None:
+            error = _exit(scope, error)
+            self.expired = scope.cancelled_caught
+        if token is not None:
+            _reset(token)
+        return error
+
+
+def _move_deadline(scope: anyio.CancelScope, seconds: float) -> None:
+    scope.deadline += seconds
+
+
+def _exit(scope: anyio.CancelScope, error: BaseException | None) -> BaseException | None:
+    """Trio, and anyio for groups, raise what remains; it must not hide how the task ended."""
+    try:
+        swallowed = scope.__exit__(type(error) if error else None, error, None)
+    except BaseException as remains:
+        return remains
+    return None if swallowed else error
+
+
+def _reset(token: Token[Frame]) -> None:
+    try:
+        current.reset(token)
+    except ValueError:  # the block is left in another context, as some test runners do
+        return
+
+
+def converted(node: Node, error: BaseException | None) -> BaseException | None:
+    """What the owner's block raises for what came out of its body; None: it exits normally.
+
+    A latched task never exits normally. Its own terminations, also inside groups, become one
+    `BudgetTerminated`; an ordinary error becomes its cause; a foreign cancellation, an outer
+    task's end, KeyboardInterrupt and SystemExit pass unchanged.
+    """
+    if node.latch is None:
+        return error
+    rest = _without_ours(node, error)
+    if rest is not None and not _may_be_cause(node, rest):
+        return rest
+    end = terminated(node)
+    end.__cause__ = rest
+    end.__suppress_context__ = rest is not None
+    return end
+
+
+def _without_ours(node: Node, error: BaseException | None) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(lambda e: is_ours(e, node))[1]
+    return None if error is None or is_ours(error, node) else error
+
+
+def _may_be_cause(node: Node, rest: BaseException) -> bool:
+    """Outer tasks' terminations and everything that is no `Exception` go on as they are."""
+    if isinstance(rest, BaseExceptionGroup):
+        return all(_may_be_cause(node, e) for e in rest.exceptions)
+    return isinstance(rest, Exception) and not _is_outer(node, rest)
+
+
+def _is_outer(node: Node, error: BaseException) -> bool:
+    budget_id = getattr(error, "budget_id", None)
+    return any(outer.id == budget_id and outer.latch is not None for outer in node.chain[1:])
+
+

@@ -1,0 +1,132 @@
+"""One run of a decorated generator: as a call with one reservation, or as a task of its own."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import TYPE_CHECKING, Any
+
+from .admission import Refusal, carry_out, refuse_async, refuse_sync
+from .errors import BudgetTerminated
+from .events import Outcome
+from .frames import Frame, current
+from .measures import CpuMeter
+from .settlement import Settlement
+from .termination import TerminateSignal
+
+if TYPE_CHECKING:
+    from .decorators import Site
+    from .holds import Hold
+    from .tasks import TaskBudget
+
+
+class CallStream:
+    """A generator under `@budgeted`: held from its first step to its last."""
+
+    def __init__(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._site = site
+        self._args = args
+        self._kwargs = kwargs
+        self._hold: Hold | None = None
+        self._items = 0
+        self._settling: BaseException | None = None
+        self._meter = CpuMeter() if site.cpu else None
+        self._token: Token[Frame] | None = None
+
+    @property
+    def hold(self) -> Hold:
+        assert self._hold is not None
+        return self._hold
+
+    async def start_async(self) -> None:
+        answer = self._site.open(self._args, self._kwargs)
+        if isinstance(answer, Refusal):
+            await refuse_async(answer)
+        self._hold = answer
+
+    def start(self) -> None:
+        answer = self._site.open(self._args, self._kwargs)
+        if isinstance(answer, Refusal):
+            refuse_sync(answer)
+        self._hold = answer
+
+    def enter(self) -> None:
+        # A finalizer may run a step in a context of its own: the frame is the one of the start.
+        frame = self.hold.frame
+        self._token = current.set(frame) if frame.chain else None
+        if self.hold.span is not None:
+            self.hold.span.attach()
+        if self._meter is not None:
+            self._meter.start()
+
+    def leave(self, error: BaseException | None) -> BaseException | None:
+        if self._meter is not None:
+            self._meter.stop()
+        if self.hold.span is not None:
+            self.hold.span.detach()
+        if self._token is not None:
+            current.reset(self._token)
+        return error
+
+    def seen(self, item: Any) -> None:
+        self._items += 1
+        settle = self._site.settle
+        if settle is None:
+            return
+        try:
+            used = settle(item)
+            if used is not None:
+                self.hold.note(used, {})
+        except BaseException as error:
+            self._settling = error
+            raise
+
+    def ended(self, error: BaseException | None) -> BaseException | None:
+        hold, record = self.hold, self.hold.record
+        if self._meter is not None:
+            record = hold.record = record or Settlement({})
+            record.units["cpu_micros"] = self._meter.micros
+        if error is None:
+            hold.close("committed", record)
+        elif error is self._settling:
+            hold.record = None
+            hold.close("assumed", None, "completed", error)
+        else:
+            hold.cut(error, self._outcome(error))
+        return error
+
+    def _outcome(self, error: BaseException) -> Outcome | None:
+        """A provider or body that fails after it gave something is broken, not failed."""
+        return "broken" if self._items and isinstance(error, Exception) else None
+
+
+class TaskStream:
+    """A generator under `@task_budget(...)`: a task, with a scope of its own for each step."""
+
+    def __init__(self, task: TaskBudget) -> None:
+        self._task = task
+
+    async def start_async(self) -> None:
+        refusal = self._task.open()
+        if refusal is not None:
+            await refuse_async(refusal)
+
+    def start(self) -> None:
+        refusal = self._task.open()
+        if refusal is not None:
+            refuse_sync(refusal)
+
+    def enter(self) -> None:
+        self._task.enter_scope()
+
+    def leave(self, error: BaseException | None) -> BaseException | None:
+        left = self._task.leave_scope(error)
+        if left is None and self._task.node.latch is not None:
+            return TerminateSignal(self._task.id, "the task was terminated")
+        return left
+
+    def seen(self, item: Any) -> None:
+        return
+
+    def ended(self, error: BaseException | None) -> BaseException | None:
+        shown = self._task.end(error)
+        return shown

@@ -1,0 +1,88 @@
+"""Counts for the metrics, shared by all tasks of one name. Not here: exporting them.
+
+A tally is charged once, at the leaf; counting a call costs one addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MAX_NAMES = 200
+MAX_TALLIES = 4_096
+OTHER = "other"
+
+
+class Tally:
+    """What tasks of one name used through one operation.
+
+    Where every call is of the same fixed `amounts`, `settled` counts the calls charged exactly
+    those; everything else is summed in `usage`. `usage` never falls: what corrections gave back
+    is in `corrections`.
+    """
+
+    __slots__ = ("admitted", "amounts", "corrections", "name", "operation", "settled", "usage")
+
+    def __init__(self, name: str, operation: str, amounts: tuple[tuple[str, int], ...]) -> None:
+        self.name = name
+        self.operation = operation
+        self.amounts = amounts
+        self.admitted = 0
+        self.settled = 0
+        self.usage: dict[str, int] = {}
+        self.corrections: dict[str, int] = {}
+
+    def add(self, dim: str, units: int) -> None:
+        """Count units that were booked."""
+        self.usage[dim] = self.usage.get(dim, 0) + units
+
+    def correct(self, dim: str, difference: int) -> None:
+        """Count a correction of an assumed booking: more is usage, less is a correction."""
+        if difference > 0:
+            self.add(dim, difference)
+        else:
+            self.corrections[dim] = self.corrections.get(dim, 0) - difference
+
+    def totals(self) -> dict[str, int]:
+        """Units booked so far by dimension."""
+        totals = dict(self.usage)
+        for dim, n in self.amounts:
+            totals[dim] = totals.get(dim, 0) + n * self.settled
+        return totals
+
+
+class Tallies:
+    """All tallies of a service; how many there are does not depend on how many tasks ran."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[str, str, tuple[tuple[str, int], ...]], Tally] = {}
+        self._names: set[str] = set()
+        self.refusals: dict[tuple[str, str, str, str], int] = {}
+
+    def name(self, name: str) -> str:
+        """The name to count under: beyond 200 distinct ones, `other`."""
+        if name not in self._names:
+            if len(self._names) >= MAX_NAMES:
+                return OTHER
+            self._names.add(name)
+        return name
+
+    def tally(
+        self, name: str, operation: str, amounts: tuple[tuple[str, int], ...] = ()
+    ) -> Tally:
+        """The tally of a leaf and an operation, for calls of fixed amounts or of any."""
+        if len(self._by_key) >= MAX_TALLIES:
+            amounts = ()
+        key = (self.name(name), operation, amounts)
+        tally = self._by_key.get(key)
+        if tally is None:
+            tally = self._by_key[key] = Tally(*key)
+        return tally
+
+    def refused(self, decision: str, name: str, dim: str, operation: str) -> None:
+        """Count a refusal by the budget that decided."""
+        key = (decision, self.name(name), dim, operation)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
+
+    def all(self) -> Iterable[Tally]:
+        """A copy that may be walked while calls run."""
+        return list(self._by_key.values())

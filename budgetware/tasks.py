@@ -1,0 +1,503 @@
+"""`task_budget`: a budget with a scope; everything that runs inside pays from it.
+
+Not here: what calls cost (`holds`), and how a refusal reaches their code (`termination`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import wraps
+from inspect import iscoroutinefunction
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, TypeVar, cast
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from . import holds
+from .accounts import acquire, release
+from .admission import Refusal, carry_out, look_at_deadlines, refuse_sync, stopped_by
+from .calls import PLAIN
+from .errors import ConfigurationError
+from .finishing import Finish
+from .frames import Frame, HasRuntime, Runtime, current, default_runtime
+from .generators import refuse_inside_generator
+from .holds import Price
+from .ids import new_id
+from .kernel.dims import check_name
+from .kernel.tree import Cell, Node, Snapshot, give_back, open_carve, payers, shortages
+from .kernel.verdict import Verdict
+from .limits import LimitValue, TaskLimits, parse_limits, parse_share, top_up
+from .policies import DEFAULT, Policy, Terminate, parse_policy
+from .scopes import OwnerScope, converted
+from .statements import Amount, describe, remaining, snapshot, spent, verdict
+from .task_functions import decorate_task
+from .termination import latch, terminated
+
+F = TypeVar("F")
+P = ParamSpec("P")
+R = TypeVar("R")
+Unpriced = Literal["error", "allow"]
+OnWarn = Callable[["TaskBudget", Verdict], object]
+
+_log = logging.getLogger("budgetware")
+_SETTLE_POLL_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What `task_budget` was given, checked; shared by all calls of a decorated function."""
+
+    limits: TaskLimits
+    name: str | None = None
+    policy: Policy = DEFAULT
+    principal: str | None = None
+    warn_share: Decimal | None = None
+    on_warn: OnWarn | None = None
+    carve: bool = False
+    unpriced: Unpriced = "error"
+    runtime: Runtime | None = None
+
+
+class TaskBudget:
+    """A budget with a scope; made by `task_budget`, entered once, read from anywhere.
+
+    Attributes:
+        name, id, path: of the task; the path names its ancestors too, outermost first.
+        verdict: the worst state of its own dimensions; `exhausted` once terminated.
+    """
+
+    def __init__(self, plan: TaskPlan, name: str | None = None) -> None:
+        self.plan = plan
+        self.name = plan.name or name or "task"
+        self.id = new_id()
+        self.scope = OwnerScope()
+        self.started_ns = 0
+        self.ended_ns: int | None = None
+        self._node: Node | None = None
+        self._frame: Frame | None = None
+        self._span: Any = None
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._node is None else "ended" if self._node.ended else "open"
+        return f"<TaskBudget {self.name} {self.id} {state}>"
+
+    # What it shows.
+
+    @property
+    def path(self) -> str:
+        return self.node.path
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self)
+
+    def spent(self, dim: str) -> Amount:
+        """What was charged in `dim` so far, children included; `memory`: the highest held."""
+        return spent(self, dim)
+
+    def remaining(self, dim: str) -> Amount | None:
+        """What a call in this context could still reserve from this task; None: no limit.
+
+        Ancestors may have less. What is kept counts only inside `finish()`.
+        """
+        return remaining(self, dim)
+
+    def snapshot(self) -> Snapshot:
+        """All balances at one instant."""
+        return snapshot(self)
+
+    def describe(self) -> str:
+        """One paragraph an agent can read: what is left of what, ancestors included."""
+        return describe(self)
+
+    # What it does.
+
+    def terminate(self, reason: str) -> None:
+        """End the task: refuse every later reservation, cancel its block. From any thread.
+
+        Does nothing if it has ended already.
+        """
+        text = "".join(c for c in str(reason) if c.isprintable())[:256] or "no reason given"
+        try:
+            acquire()
+            if self.node.ended:
+                return
+            latch(self.node, None, text)
+        finally:
+            release()
+        self.cancel_scope()
+
+    def top_up(self, **limits: Any) -> None:
+        """Raise limits by these amounts (`seconds` too); pays off debt first.
+
+        Raises:
+            InvalidAmount: a number, or a dimension this task does not limit.
+            BudgetTerminated: it was terminated; nothing has changed.
+            BudgetExceeded: it is a carve and its parent has not enough.
+        """
+        if self.node.latch is not None:
+            raise terminated(self.node)
+        top_up(self, limits)
+
+    def charge(self, **amounts: Price) -> Verdict:
+        """Book on this task what has already happened; see `charge`."""
+        return holds.charge(self.frame, amounts)
+
+    def checkpoint(self) -> None:
+        """Raise what a reserve would raise now, charging nothing.
+
+        That is: the task or an ancestor was terminated, has ended or is past its deadline, or
+        has nothing left in a dimension it limits.
+        """
+        frame = self._context()
+        if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
+            look_at_deadlines(frame)
+        refusal = _refused(frame)
+        if refusal is not None:
+            refuse_sync(refusal)
+
+    def finish(self) -> Finish:
+        """Let calls inside `async with` (or `with`) spend what `keep` held back.
+
+        In the block, or once more in the owner's `except BudgetTerminated`.
+        """
+        return Finish(self)
+
+    def wrap(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Make `fn` run inside this task wherever it is called: in a thread, an executor.
+
+        Context variables reach worker threads of anyio and `asyncio.to_thread` by themselves,
+        not `threading.Thread`, `ThreadPoolExecutor.submit` or `loop.run_in_executor`.
+        """
+        frame = self._context()
+        if iscoroutinefunction(fn):
+
+            async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                token = current.set(frame)
+                try:
+                    return await fn(*args, **kwargs)
+                finally:
+                    current.reset(token)
+
+            return cast("Callable[P, R]", wraps(fn)(carried_async))
+
+        @wraps(fn)
+        def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = current.set(frame)
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                current.reset(token)
+
+        return carried
+
+    def __call__(self, fn: F) -> F:
+        """Decorate a function: each call, or each run of a generator, is a task of its own."""
+        if self._node is not None:
+            raise _entered_twice(self.name)
+        decorated: F = decorate_task(lambda name: TaskBudget(self.plan, name), fn)
+        return decorated
+
+    # Its place in the tree.
+
+    @property
+    def node(self) -> Node:
+        """Its node; for the library's own use."""
+        if self._node is None:
+            raise _not_entered(self.name)
+        return self._node
+
+    @property
+    def frame(self) -> Frame:
+        """Where its calls stand; for the library's own use."""
+        if self._frame is None:
+            raise _not_entered(self.name)
+        return self._frame
+
+    @property
+    def stack(self) -> object | None:
+        """The task or thread its block runs on, while it is open."""
+        return self.scope.stack
+
+    def _context(self) -> Frame:
+        """The current frame if it stands inside this task, else the task's own."""
+        frame = current.get(None)
+        return frame if frame is not None and self.node in frame.chain else self.frame
+
+    def cancel_scope(self) -> None:
+        """Cancel the block, from any thread."""
+        self.scope.cancel()
+
+    def warn(self, dim: str) -> None:
+        """Call `on_warn`; whatever it raises changes nothing."""
+        if self.plan.on_warn is None:
+            return
+        try:
+            self.plan.on_warn(self, Verdict("warn", dim))
+        except Exception:
+            _log.exception("on_warn of task %s raised; nothing has changed", self.path)
+
+    # Its life.
+
+    def open(self) -> Refusal | None:
+        """Join the tree; a carve may be refused, and then nothing has changed."""
+        if self._node is not None:
+            raise _entered_twice(self.name)
+        plan = self.plan
+        parent = current.get(None)
+        runtime = plan.runtime or (default_runtime() if parent is None else parent.runtime)
+        chain = parent.chain if parent is not None else ()
+        node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)
+        plan.limits.put_on(node)
+        node.unpriced = plan.unpriced
+        node.owner = self
+        if plan.carve and parent is not None and chain:
+            refusal = _carve(node, plan.limits, parent)
+            if refusal is not None:
+                return refusal
+        self._node = node
+        self.started_ns = now_ns = runtime.clock.now_ns()
+        if plan.limits.time_ns is not None:
+            node.deadline_ns = now_ns + plan.limits.time_ns
+            if plan.limits.warn_ns is not None:
+                node.warn_ns = now_ns + plan.limits.warn_ns
+        inherited = parent.principal if parent is not None else None
+        self._frame = frame = Frame(
+            runtime,
+            self,
+            node.chain,
+            principal=plan.principal or inherited,
+            finishing=parent.finishing if parent is not None else frozenset(),
+        )
+        runtime.nodes.add(node)
+        if frame.observer is not None:
+            self._span = frame.observer.task_started(self)
+        return None
+
+    def enter_scope(self) -> None:
+        """Make the task current here, and open its cancel scope."""
+        time_ns = None
+        if self.node.deadline_ns is not None:
+            time_ns = self.node.deadline_ns - self.frame.now_ns()
+        if self._span is not None:
+            self._span.attach()
+        self.scope.enter(self.frame, None if time_ns is None else time_ns / 1e9)
+
+    def leave_scope(self, error: BaseException | None) -> BaseException | None:
+        """The opposite; returns what of `error` was not this task's own cancellation."""
+        error = self.scope.close(error)
+        if self._span is not None:
+            self._span.detach()
+        if self.scope.expired and self.node.latch is None:
+            try:
+                acquire()
+                latch(self.node, "millis", "its deadline has passed")
+            finally:
+                release()
+        return error
+
+    async def settle(self) -> None:
+        """Wait, shielded, for calls of foreign tasks and threads under a terminated task."""
+        policy = self.plan.policy
+        limit = policy.settle_seconds if isinstance(policy, Terminate) else 1.0
+        if self.node.latch is None or limit == 0 or not self._is_reserved():
+            return
+        pause = _SETTLE_POLL_SECONDS
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + limit):
+            while self._is_reserved():
+                await anyio.sleep(pause)
+                pause = min(2 * pause, 0.05)
+
+    def _is_reserved(self) -> bool:
+        self.frame.runtime.sweep()
+        return any(cell.reserved > 0 for cell in list(self.node.cells.values()))
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        """Leave the tree; returns what the block raises."""
+        node, frame = self.node, self.frame
+        frame.runtime.sweep()
+        try:
+            acquire()
+            self.ended_ns = frame.now_ns()
+            node.ended = True
+            for cell in list(node.cells.values()):
+                give_back(cell)
+            node.guard()
+            frame.runtime.nodes.discard(node)
+        finally:
+            release()
+        shown = converted(node, error)
+        if self._span is not None:
+            self._span.ended(self, shown)
+            self._span = None
+        return shown
+
+    def __enter__(self) -> TaskBudget:
+        refuse_inside_generator()
+        refusal = self.open()
+        if refusal is not None:
+            carry_out(refusal)
+            raise refusal.error()
+        self.enter_scope()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        return self._show(error, self.end(self.leave_scope(error)))
+
+    async def __aenter__(self) -> TaskBudget:
+        refuse_inside_generator()
+        refusal = self.open()
+        if refusal is not None:
+            carry_out(refusal)
+            await checkpoint()
+            raise refusal.error()
+        self.enter_scope()
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        left = self.leave_scope(error)
+        if self.node.latch is not None:
+            try:
+                await self.settle()
+            except BaseException as interrupted:  # a native cancel: it goes on, ours with it
+                left = interrupted
+        return self._show(error, self.end(left))
+
+    @staticmethod
+    def _show(error: BaseException | None, shown: BaseException | None) -> bool:
+        """Raise what the block raises; True where `error` was swallowed."""
+        if shown is not None and shown is not error:
+            raise shown
+        return shown is None
+
+
+def task_budget(
+    name: str | None = None,
+    /,
+    *,
+    policy: object = None,
+    principal: str | None = None,
+    warn_at: float | None = None,
+    on_warn: OnWarn | None = None,
+    carve: bool = False,
+    keep: Mapping[str, Price] | None = None,
+    unpriced: Unpriced = "error",
+    service: HasRuntime | None = None,
+    **limits: LimitValue,
+) -> TaskBudget:
+    """Make a task: `async with`, `with`, or a decorator whose every call is a task of its own.
+
+    Everything that runs inside pays from it and from the tasks around it. The block ends with
+    `BudgetTerminated` when the task is terminated or its deadline cuts it, whatever its code
+    catches.
+
+    Args:
+        name: for people and dashboards; a decorated function gives its own.
+        policy: `"reject"` (the default, `Reject(patience=100)`) or `"terminate"`, or an object.
+        principal: on whose behalf; inner ones replace outer ones.
+        warn_at: share of every limit, between 0 and 1, above which it is in `warn`.
+        on_warn: called with the task and the verdict once per crossing, on the thread of the
+            call that crossed; what it raises changes nothing.
+        carve: take the limits out of the parent's room now, and return the rest at the end.
+        keep: amounts held back from ordinary calls, for `finish()`.
+        unpriced: `"allow"` lets a model without a price run where `usd` is limited.
+        service: the service to belong to; by default the parent's, else the current one.
+        **limits: the most it may use, by dimension: an int, a `Limit`, dollars for `usd`;
+            `seconds` is a number or a text such as `"2m"`. A name that is no dimension yet
+            becomes one.
+
+    Raises:
+        ConfigurationError, InvalidAmount: at once; nothing has changed.
+        BudgetExceeded: on entering, where the parent has not enough for a carve.
+    """
+    if unpriced not in ("error", "allow"):
+        raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
+    if on_warn is not None and not callable(on_warn):
+        raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
+    plan = TaskPlan(
+        limits=parse_limits(limits, warn_at=warn_at, keep=keep),
+        name=None if name is None else check_name("task", name),
+        policy=parse_policy(policy) or DEFAULT,
+        principal=None if principal is None else check_name("principal", principal),
+        warn_share=parse_share(warn_at),
+        on_warn=on_warn,
+        carve=bool(carve),
+        unpriced=unpriced,
+        runtime=None if service is None else service.runtime,
+    )
+    return TaskBudget(plan)
+
+
+def current_budget() -> TaskBudget | None:
+    """The innermost task of this context, or None."""
+    frame = current.get(None)
+    return None if frame is None else frame.task
+
+
+def _entered_twice(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"task_budget {name!r} was entered already: a task is entered once; make a new one, or "
+        "decorate a function with it"
+    )
+
+
+def _not_entered(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"task_budget {name!r} was not entered yet: use it inside its block"
+    )
+
+
+def _carve(node: Node, limits: TaskLimits, parent: Frame) -> Refusal | None:
+    """Take the child's limits out of the parents' room, all of them or none."""
+    parent.runtime.sweep()
+    try:
+        acquire()
+        items = tuple(
+            (dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.cells.items()
+        )
+        stopped = stopped_by(parent)
+        if stopped is not None:
+            return Refusal(parent, PLAIN, items, stopped, None)
+        short = shortages(items, parent.finishing)
+        if short:
+            return Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
+        open_carve(node, items)
+    finally:
+        release()
+    return None
+
+
+def _refused(frame: Frame) -> Refusal | None:
+    """Who would refuse the least a call could ask for in this frame."""
+    frame.runtime.sweep()
+    try:
+        acquire()
+        stopped = stopped_by(frame)
+        if stopped is not None:
+            return Refusal(frame, PLAIN, (), stopped, None)
+        limited = {
+            dim for node in frame.chain for dim, cell in node.cells.items() if _runs_out(cell)
+        }
+        items = tuple((dim, 1, payers(frame.chain, dim)) for dim in sorted(limited))
+        short = shortages(items, frame.finishing)
+    finally:
+        release()
+    return Refusal(frame, PLAIN, (), short[-1].cell.node, short[-1]) if short else None
+
+
+def _runs_out(cell: Cell) -> bool:
+    return cell.limit is not None and not cell.level

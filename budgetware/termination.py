@@ -1,0 +1,96 @@
+"""Ending a task so that nothing its code catches can keep it going. Not here: deciding to.
+
+A latch on the node refuses every later reservation; the owner's cancel scope ends what awaits;
+and where the refused code stands decides what is raised there:
+
+a. inside the owner's scope, a checkpoint raises the event loop's own cancellation;
+b. on the owner's own stack where that is impossible (sync code, a shield), a `TerminateSignal`,
+   which can only unwind to its owner;
+c. anywhere else (another task, a thread, a server) a `BudgetTerminated`, and from the second
+   refusal by that budget in the same context a `TerminateSignal`.
+
+The owner's exit turns each of them into `BudgetTerminated`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import NoReturn
+
+from anyio import from_thread
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from .errors import BudgetTerminated, soft
+from .kernel.tree import Node
+from .loops import current_stack
+
+
+@dataclass(frozen=True, slots=True)
+class Latch:
+    """What ended a task: the dimension that ran out, or None, and one sentence."""
+
+    dim: str | None
+    reason: str
+
+
+class TerminateSignal(BaseException):
+    """Unwinds to the block that owns the budget with `budget_id`, which converts it."""
+
+    def __init__(self, budget_id: str, text: str) -> None:
+        super().__init__(text)
+        self.budget_id = budget_id
+
+
+_refused_once: ContextVar[frozenset[str]] = ContextVar("budgetware_refused", default=frozenset())
+
+
+def latch(node: Node, dim: str | None, reason: str) -> None:
+    """Refuse every later reservation at or below `node`. The first latch stands. Locked."""
+    if node.latch is None:
+        node.latch = Latch(dim, reason)
+        node.guard()
+
+
+def terminated(node: Node) -> BudgetTerminated:
+    """The exception for a latched node, with its balances as they are now."""
+    cause: Latch = node.latch
+    return BudgetTerminated(
+        budget=node.name,
+        budget_id=node.id,
+        dim=cause.dim,
+        reason=cause.reason,
+        snapshot=node.owner.snapshot(),
+    )
+
+
+def is_ours(exc: BaseException, node: Node) -> bool:
+    """Say whether `exc` is this node's own termination, in either form."""
+    return isinstance(exc, BudgetTerminated | TerminateSignal) and exc.budget_id == node.id
+
+
+async def stop_async(node: Node) -> NoReturn:
+    """Raise what ends the code that was refused under a latched `node`. Checkpoint."""
+    await checkpoint_if_cancelled()
+    await checkpoint()
+    _stop_here(node)
+
+
+def stop_sync(node: Node) -> NoReturn:
+    """The same for sync code; on a worker thread of anyio the host's cancellation comes first."""
+    try:
+        from_thread.check_cancelled()
+    except RuntimeError:  # not such a thread
+        pass
+    _stop_here(node)
+
+
+def _stop_here(node: Node) -> NoReturn:
+    error = terminated(node)
+    if node.owner.stack is not None and node.owner.stack == current_stack():
+        raise TerminateSignal(node.id, str(error)) from None
+    refused = _refused_once.get()
+    if node.id in refused and not soft.get():
+        raise TerminateSignal(node.id, str(error)) from None
+    _refused_once.set(refused | {node.id})
+    raise error from None
