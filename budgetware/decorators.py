@@ -13,20 +13,22 @@ from typing import Any, TypeVar, overload
 
 from . import holds
 from .accounts import acquire, release
-from .admission import Refusal, refuse_async, refuse_sync
+from .admission import Refusal, refuse_async, refuse_sync, warn
 from .calls import Call, OnError
 from .errors import ConfigurationError
 from .frames import Plan, Shape, current, current_frame
 from .generators import drive, drive_async
 from .holds import Hold, Price
-from .kernel.dims import NAME, check_name
+from .kernel.dims import ABOVE_MAX, NAME, check_name, to_units
+from .kernel.tree import settle as settle_items
 from .kernel.tree import settle_held, try_hold
-from .measures import CpuMeter, Measure, Metered, check_measures
+from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
 from .retry import Retrying, retried
-from .settlement import Settlement
+from .settlement import read_quickly
 from .streams import CallStream
 
 F = TypeVar("F")
+NOTHING: dict[str, Any] = {}
 AmountOf = Price | Callable[..., Price]
 Settle = Callable[[Any], Any]
 
@@ -49,32 +51,37 @@ class Site:
         self.settle = settle
         self.cpu = "cpu" in measure
         self.timed = "time" in measure
-        self.computed = {dim: of for dim, of in amounts.items() if callable(of)}
+        self.computed = [(dim, of) for dim, of in amounts.items() if callable(of)]
         fixed = {dim: n for dim, n in amounts.items() if not callable(n)}
         if self.cpu and "cpu_micros" not in amounts:
             fixed["cpu_micros"] = 1  # enough to be refused while there is debt
-        self.amounts = holds.check_amounts_later(fixed, self.computed)
+        self.amounts = holds.check_amounts_later(fixed, [dim for dim, _of in self.computed])
         self.shape = Shape.of(call.operation, self.amounts, call.model)
 
     @property
     def is_plain(self) -> bool:
-        """Whether a call books just what it held, and may take the quick lane."""
-        return not (self.computed or self.settle or self.cpu or self.timed)
+        """Whether all its calls hold the same, and may take the quick lane."""
+        return not (self.computed or self.cpu or self.timed)
 
     def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | Refusal:
         """Hold what this call needs, in the current frame, or say who refuses."""
         frame = current.get(None)
         if frame is None or not frame.chain:
             frame = current_frame()
+        call = self.call
         if self.computed:
-            given = {dim: of(*args, **kwargs) for dim, of in self.computed.items()}
-            amounts = (*self.amounts, *holds.check_amounts(given))
-            answer = holds.hold(frame, self.call, amounts)
-        elif frame.limits_usd and self.call.model is not None:
-            answer = holds.hold(frame, self.call, self.amounts)
+            amounts = list(self.amounts)
+            for dim, of in self.computed:
+                value = of(*args, **kwargs)
+                if type(value) is not int or not 0 <= value < ABOVE_MAX or dim == "usd":
+                    value = to_units(dim, value)
+                amounts.append((dim, value))
+            answer = holds.hold(frame, call, amounts)
+        elif frame.limits_usd and call.model is not None:
+            answer = holds.hold(frame, call, self.amounts)
         else:
             plan = frame.plan(self.shape)
-            answer = holds.request(frame, self.call, plan.items, plan.tally)
+            answer = holds.request(frame, call, plan.items, plan.tally)
         if self.timed and isinstance(answer, Hold):
             answer.started_ns = frame.now_ns()
         return answer
@@ -86,22 +93,14 @@ class Site:
             try:
                 report = hold.read(self.settle(result), {})
             except BaseException as error:
-                hold.close("assumed", _with_cpu(None, meter), "completed", error)
+                hold.close("assumed", with_cpu(hold, None, meter), "completed", error)
                 raise
-        hold.close("committed", _with_cpu(report, meter))
+        hold.close("committed", with_cpu(hold, report, meter))
 
     def cut(self, hold: Hold, error: BaseException, meter: CpuMeter | None) -> None:
         """Settle after an error or a cancellation."""
-        hold.record = _with_cpu(hold.record, meter)
+        hold.record = with_cpu(hold, hold.record, meter)
         hold.cut(error)
-
-
-def _with_cpu(report: Settlement | None, meter: CpuMeter | None) -> Settlement | None:
-    if meter is None:
-        return report
-    report = report or Settlement({})
-    report.units["cpu_micros"] = meter.micros
-    return report
 
 
 def _quick(shape: Shape) -> Plan | None:
@@ -134,33 +133,68 @@ def _quick_done(plan: Plan) -> None:
         release()
 
 
+def _quick_settle(plan: Plan, site: Site, result: Any) -> None:
+    """Book what `settle` says, if that is plain; else as the slow lane does."""
+    used: Any = None
+    items = plan.items
+    try:
+        used = site.settle(result)  # type: ignore[misc]
+        report = read_quickly(items, used, NOTHING) if site.call.model is None else None
+        if report is None:
+            report = Hold(plan.frame, site.call, items, plan.tally).read(used, NOTHING)
+    except BaseException as error:
+        Hold(plan.frame, site.call, items, plan.tally).close("assumed", None, "completed", error)
+        raise
+    try:
+        acquire()
+        plan.tally.count(items, report)
+        crossed = settle_items(items, report)
+    finally:
+        release()
+    if crossed:
+        warn(crossed)
+
+
 def _quick_cut(plan: Plan, call: Call, error: BaseException) -> None:
-    Hold(plan.frame, call, plan.items, plan.tally, False).cut(error)
+    Hold(plan.frame, call, plan.items, plan.tally).cut(error)
 
 
 def _async_function(site: Site) -> Callable[..., Any]:
-    fn, call, shape, plain = site.fn, site.call, site.shape, site.is_plain
+    fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
 
     @wraps(fn)
     async def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
-        if plan is None:
-            return await _watched_async(site, args, kwargs)
+        if plan is not None:
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                _quick_cut(plan, call, error)
+                raise
+            if settle is None:
+                _quick_done(plan)
+            else:
+                _quick_settle(plan, site, result)
+            return result
+        hold = site.open(args, kwargs)
+        if isinstance(hold, Refusal):
+            await refuse_async(hold)
+        if hold.span is not None or site.cpu:
+            return await _watched_async(site, hold, args, kwargs)
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
-            _quick_cut(plan, call, error)
+            hold.cut(error)
             raise
-        _quick_done(plan)
+        site.done(hold, result, None)
         return result
 
     return run
 
 
-async def _watched_async(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    hold = site.open(args, kwargs)
-    if isinstance(hold, Refusal):
-        await refuse_async(hold)
+async def _watched_async(
+    site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
     try:
@@ -180,28 +214,31 @@ async def _watched_async(site: Site, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _function(site: Site) -> Callable[..., Any]:
-    fn, call, shape, plain = site.fn, site.call, site.shape, site.is_plain
+    fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
 
     @wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
-        if plan is None:
-            return _watched(site, args, kwargs)
-        try:
-            result = fn(*args, **kwargs)
-        except BaseException as error:
-            _quick_cut(plan, call, error)
-            raise
-        _quick_done(plan)
-        return result
+        if plan is not None:
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                _quick_cut(plan, call, error)
+                raise
+            if settle is None:
+                _quick_done(plan)
+            else:
+                _quick_settle(plan, site, result)
+            return result
+        hold = site.open(args, kwargs)
+        if isinstance(hold, Refusal):
+            refuse_sync(hold)
+        return _watched(site, hold, args, kwargs)
 
     return run
 
 
-def _watched(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    hold = site.open(args, kwargs)
-    if isinstance(hold, Refusal):
-        refuse_sync(hold)
+def _watched(site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
     try:

@@ -7,6 +7,7 @@ An event is made only when somebody listens. A listener that is slow loses event
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock
@@ -99,13 +100,13 @@ class Subscription:
         self.dropped = 0
         self._events = events
         self._maxsize = maxsize
-        self._queue: deque[UsageEvent] = deque()
+        self._queue: deque[Callable[[], UsageEvent]] = deque()
         self._lock = Lock()
         self._closed = False
         self._waiting: tuple[Any, anyio.Event] | None = None
 
-    def put(self, event: UsageEvent) -> None:
-        """Queue an event, or count it as dropped. From any thread; never waits."""
+    def put(self, event: Callable[[], UsageEvent]) -> None:
+        """Queue an event, made when it is read, or count it as dropped. From any thread; never waits."""
         with self._lock:
             if self._closed:
                 return
@@ -129,7 +130,8 @@ class Subscription:
     def get_nowait(self) -> UsageEvent | None:
         """Take the oldest queued event, or None. For code without an event loop."""
         with self._lock:
-            return self._queue.popleft() if self._queue else None
+            event = self._queue.popleft() if self._queue else None
+        return None if event is None else event()
 
     def __enter__(self) -> Subscription:
         return self
@@ -151,7 +153,7 @@ class Subscription:
         while True:
             with self._lock:
                 if self._queue:
-                    return self._queue.popleft()
+                    return self._queue.popleft()()
                 if self._closed:
                     raise StopAsyncIteration
                 arrived = anyio.Event()
@@ -186,7 +188,7 @@ class Events:
         with self._lock:
             self.listeners = tuple(s for s in self.listeners if s is not subscription)
 
-    def emit(self, event: UsageEvent) -> None:
+    def emit(self, event: Callable[[], UsageEvent]) -> None:
         """Deliver to every subscription."""
         for subscription in self.listeners:
             subscription.put(event)

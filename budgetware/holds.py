@@ -6,7 +6,7 @@ The machine under `reserve`, `@budgeted` and `charge`. Not here: whether there i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from .events import Outcome
 from .frames import Amounts, Frame
 from .ids import id_of, numbers
 from .kernel.dims import (
+    ABOVE_MAX,
     check_amount,
     check_dim,
     from_units,
@@ -26,11 +27,12 @@ from .kernel.dims import (
     known_dim,
     to_units,
 )
-from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold, worst_of
+from .kernel.tree import AS_HELD, Cell, Item, correct, settle, try_hold, worst_of
 from .kernel.tree import hold as hold_anyway
 from .kernel.verdict import CONTINUE, Verdict
-from .settlement import Reader, Settlement, Used, held_tokens
+from .settlement import Reader, Report, Used, held_tokens, merge, read_quickly
 from .tallies import Tally
+from .usage import Usage
 
 State = Literal["held", "committed", "released", "assumed"]
 Price = int | str | Decimal | float
@@ -42,7 +44,7 @@ def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
     for dim, value in amounts.items():
         if type(value) is not int or dim == "usd":
             value = to_units(known_dim(dim), value)
-        elif not 0 <= value < 9007199254740992:
+        elif not 0 <= value < ABOVE_MAX:
             check_amount(known_dim(dim), value)
         if dim == "millis":
             raise InvalidAmount(
@@ -66,7 +68,9 @@ def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> 
     )
 
 
-def with_price(frame: Frame, call: Call, amounts: Amounts) -> Amounts:
+def with_price(
+    frame: Frame, call: Call, amounts: Sequence[tuple[str, int]]
+) -> Sequence[tuple[str, int]]:
     """Add the `usd` a named model may cost at most, where some payer limits `usd`.
 
     Raises:
@@ -92,8 +96,10 @@ def _is_limited(cell: Cell | None) -> bool:
     return cell is not None and cell.limit is not None
 
 
-def hold(frame: Frame, call: Call, amounts: Amounts) -> Hold | Refusal:
+def hold(frame: Frame, call: Call, amounts: Sequence[tuple[str, int]]) -> Hold | Refusal:
     """Request amounts that differ from call to call. Never waits."""
+    if call.model is None or not frame.limits_usd:
+        return request(frame, call, frame.items(amounts), frame.tally(call.operation))
     priced = with_price(frame, call, amounts)
     items = frame.items(priced)
     return request(frame, call, items, frame.tally(call.operation), priced is not amounts)
@@ -107,14 +113,10 @@ def request(
     `priced` says that the `usd` among them was not given with the call but follows from its
     model.
     """
-    if frame.chain:
-        if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
-            look_at_deadlines(frame)
-    elif frame.runtime.strict:
-        raise NoBudget(
-            "a reservation outside any task: put it inside `async with task_budget(...)`, or "
-            "connect without strict=True"
-        )
+    if not frame.chain:
+        check_strict(frame)
+    elif frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
+        look_at_deadlines(frame)
     held = False
     if not frame.finishing:
         try:
@@ -127,64 +129,76 @@ def request(
         refusal = look_closely(frame, items, call, tally)
         if refusal is not None:
             return refusal
-    return Hold(frame, call, items, tally, priced)
+    hold = Hold(frame, call, items, tally)
+    if priced:
+        hold.priced = True
+    if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:
+        hold.watch()
+    return hold
+
+
+def check_strict(frame: Frame) -> None:
+    """Outside any task nobody pays; a strict service does not allow that."""
+    if frame.runtime.strict:
+        raise NoBudget(
+            "a reservation outside any task: put it inside `async with task_budget(...)`, or "
+            "connect without strict=True"
+        )
 
 
 class Hold:
     """Units held for one call; `close` ends it, once.
 
+    Most holds need only what the constructor sets; the rest has defaults on the class.
     `told_late` says that a block will call `tell` when it is left, though the hold may end
     before.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "booked",
-        "call",
-        "frame",
-        "items",
-        "number",
-        "outcome",
-        "priced",
-        "record",
-        "span",
-        "started_ns",
-        "state",
-        "tally",
-        "told_late",
-        "verdict",
-    )
+    booked: Sequence[int] | None = None
+    number = 0
+    outcome: Outcome = "completed"
+    priced = False
+    record: Report | None = None
+    span: Any = None
+    started_ns = 0
+    state: State = "held"
+    told_late = False
+    usage: Usage | None = None
+    verdict: Verdict = CONTINUE
 
     def __init__(
-        self, frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally, priced: bool
+        self, frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally
     ) -> None:
         self.frame = frame
         self.call = call
         self.items = items
         self.tally = tally
-        self.priced = priced
-        self.number = next(numbers)
-        self.state: State = "held"
-        self.record: Settlement | None = None
-        self.booked: list[int] | None = None
-        self.outcome: Outcome = "completed"
-        self.told_late = False
-        self.verdict = worst_of(items) if frame.has_warn else CONTINUE
-        self.started_ns = 0
-        self.span: Any = None
+
+    def watch(self) -> None:
+        """Note what is told of later; the units are held by now."""
+        frame = self.frame
+        if frame.has_warn:
+            self.verdict = worst_of(self.items)
+        self.started_ns = frame.now_ns()
         if frame.observer is not None:
-            self.started_ns = frame.now_ns()
             self.span = frame.observer.call_started(self)
-        elif frame.runtime.events.listeners:
-            self.started_ns = frame.now_ns()
 
     @property
     def id(self) -> str:
-        return id_of(self.number)
+        return id_of(self.numbered())
+
+    def numbered(self) -> int:
+        """Its number, given when somebody first asks."""
+        if not self.number:
+            self.number = next(numbers)
+        return self.number
 
     def units(self) -> list[int]:
         """What is booked (held, while it is open), aligned with the items."""
-        return self.booked or [n for _dim, n, _payers in self.items]
+        held = [n for _dim, n, _payers in self.items]
+        if self.booked is None:
+            return held
+        return [n if used < 0 else used for n, used in zip(held, self.booked, strict=True)]
 
     def amounts(self) -> dict[str, int | Decimal]:
         """What was held, as users see it."""
@@ -195,70 +209,87 @@ class Hold:
         pairs = zip(self.items, self.units(), strict=True)
         return {item[0]: from_units(item[0], n) for item, n in pairs}
 
-    def read(self, used: Used, amounts: Mapping[str, Any]) -> Settlement:
+    def read(self, used: Used, amounts: Mapping[str, Any]) -> Report:
         """Turn a report into units; raises `InvalidAmount`."""
-        return self._reader().read(used, amounts)
+        if not self.priced:
+            report = read_quickly(self.items, used, amounts)
+            if report is not None and self.call.model is None:
+                return report
+        reader = self._reader()
+        report = reader.read(used, amounts)
+        if reader.usage is not None:
+            self.usage = reader.usage
+        return report
 
     def note(self, used: Used, amounts: Mapping[str, Any]) -> None:
         """Record usage so far: cumulative, the highest per dimension counts."""
-        reader = self._reader()
-        report = reader.read(used, amounts)
-        self.record = report if self.record is None else reader.highest(self.record, report)
+        before = self.usage
+        report = self.read(used, amounts)
+        if before is not None and self.usage is not before and self.usage is not None:
+            joined = before.highest(self.usage)
+            reader = self._reader()
+            report = merge(report, reader.price_usage(joined))
+            self.usage = joined
+        self.record = report if self.record is None else merge(self.record, report)
 
     def _reader(self) -> Reader:
         return Reader(self.items, self.call, self.frame.runtime.prices, priced=self.priced)
 
-    def nothing(self) -> Settlement:
+    def nothing(self) -> Report:
         """What a release books."""
-        return Settlement(dict.fromkeys([dim for dim, _n, _payers in self.items], 0))
+        return [0] * len(self.items)
 
     def close(
         self,
         state: State,
-        report: Settlement | None,
+        report: Report | None,
         outcome: Outcome = "completed",
         error: BaseException | None = None,
     ) -> bool:
         """Book `report` (None: what is held) and leave `held`; False if it had left before."""
         items = self.items
-        used = None
-        if report is not None:
-            used = [report.units.get(dim, n) for dim, n, _payers in items]
         crossed: list[Cell] | None = None
         try:
             acquire()
             if self.state != "held":
                 return False
             self.state = state
-            if used is None and state == "committed" and not _has_level(items):
-                settle_held(items)
+            if report is None:
+                report = [AS_HELD] * len(items)
+                self.tally.count_held(items)
             else:
-                self.booked = used or [n for _dim, n, _payers in items]
-                crossed = settle(items, self.booked, assumed=state == "assumed")
-            _count(self.tally, items, used)
+                self.tally.count(items, report)
+            self.booked = report
+            crossed = settle(items, report, assumed=state == "assumed")
         finally:
             release()
-        self.record = report
-        self.outcome = outcome
+        if outcome != "completed":
+            self.outcome = outcome
         if crossed:
             warn(crossed)
         if not self.told_late:
             self.tell(error)
         return True
 
-    def settle(self, state: State, report: Settlement | None) -> dict[str, int | Decimal]:
-        """Settle by the caller's word: for the first time, or correcting what was assumed."""
+    def settle(self, state: State, report: Report | None) -> State:
+        """Settle by the caller's word: for the first time, or correcting what was assumed.
+
+        Returns the state it ended in the first time, or by the correction.
+        """
         if self.frame.runtime.expiring:
             self.frame.runtime.sweep()
         if not self.close(state, report):
             self._settle_again(state, report)
-        return self.charged()
+        return self.state
 
-    def _settle_again(self, state: State, report: Settlement | None) -> None:
+    def _settle_again(self, state: State, report: Report | None) -> None:
         before = self.units()
         after = before
         if report is not None:
-            after = [report.units.get(dim, n) for dim, n, _payers in self.items]
+            after = [
+                n if used < 0 else used
+                for (_dim, n, _payers), used in zip(self.items, report, strict=True)
+            ]
         try:
             acquire()
             correcting = self.state == "assumed"
@@ -266,13 +297,10 @@ class Hold:
                 correct(self.items, before, after)
                 self.state = state
                 self.booked = after
-                for (dim, _n, _payers), old, new in zip(self.items, before, after, strict=True):
-                    if dim != "memory":
-                        self.tally.correct(dim, new - old)
+                self.tally.correct(self.items, before, after)
         finally:
             release()
         if correcting:
-            self.record = report
             outcomes.tell(self, "corrected", None, before=before)
         elif before != after:
             raise AlreadySettled(
@@ -329,17 +357,17 @@ def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
     checked = check_amounts(amounts)
     if not checked:
         raise InvalidAmount("charge() books nothing: name an amount, as in charge(tokens=800)")
-    if not frame.chain and frame.runtime.strict:
-        raise NoBudget("a charge outside any task: put it inside `async with task_budget(...)`")
+    if not frame.chain:
+        check_strict(frame)
     items = frame.items(checked)
     tally = frame.tally(PLAIN.operation)
-    booking = Hold(frame, PLAIN, items, tally, False)
+    booking = Hold(frame, PLAIN, items, tally)
     try:
         acquire()
         crossed = hold_anyway(items)
         settle(items, [n for _dim, n in checked])
         booking.state = "committed"
-        _count(tally, items, None)
+        tally.count_held(items)
         verdict = worst_of(items)
     finally:
         release()
@@ -347,17 +375,3 @@ def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
         warn(crossed)
     booking.tell(None)
     return verdict
-
-
-def _has_level(items: Iterable[Item]) -> bool:
-    return any(dim == "memory" for dim, _n, _payers in items)
-
-
-def _count(tally: Tally, items: Iterable[Item], used: list[int] | None) -> None:
-    """Count what was booked. Locked."""
-    if used is None and tally.amounts:
-        tally.settled += 1
-        return
-    for i, (dim, n, _payers) in enumerate(items):
-        if dim != "memory":
-            tally.add(dim, n if used is None else used[i])

@@ -13,7 +13,7 @@ from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount
 from .kernel.budget import Limit
 from .kernel.dims import declare, known_dim, to_units
-from .kernel.tree import Cell, Node, open_carve, raise_limit, shortages
+from .kernel.tree import Cell, Node, lending, raise_limit, shortages
 
 if TYPE_CHECKING:
     from .tasks import TaskBudget
@@ -87,8 +87,6 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
         _check_more(node, amounts, time_ns)
         for dim, more in amounts.items():
             cell = node.cells[dim]
-            if dim in node.lent:
-                open_carve(node, [(dim, more, (node.lent[dim], ()))])
             share = task.plan.warn_share
             limit = (cell.limit or 0) + more
             raise_limit(cell, more, cell.warn if share is None else int(limit * share))
@@ -122,8 +120,8 @@ def _check_more(node: Node, amounts: Mapping[str, int], time_ns: int) -> None:
         cell = node.cells.get(dim)
         if cell is None or cell.limit is None:
             raise InvalidAmount(f"top_up: task {node.path!r} has no limit of {dim} to raise")
-        lent = node.lent.get(dim, ())
-        short = shortages([(dim, more, (lent, ()))], frozenset())
+        lenders = node.lent.get(dim, ())
+        short = shortages([(dim, lending(cell, more), (lenders, ()))], frozenset())
         if short:
             raise exceeded(short[-1])
 

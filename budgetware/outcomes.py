@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from .events import Outcome, UsageEvent, status_of
+from .calls import Call
 from .frames import Frame
-from .ids import new_id
+from .ids import id_of, numbers
 from .kernel.dims import from_units
+from .kernel.tree import Item
 from .loops import current_loop
 from .termination import TerminateSignal
+from .usage import Usage
 
 if TYPE_CHECKING:
     from .admission import Refusal
@@ -65,17 +69,43 @@ def tell(
     charged = hold.units()
     if before is not None:
         charged = [new - old for new, old in zip(charged, before, strict=True)]
-    runtime.events.emit(_event(hold, charged, outcome, error))
+    now_ns = hold.frame.now_ns()
+    duration_ns = now_ns - (hold.started_ns or now_ns)
+    facts = (hold.frame, hold.call, hold.items, hold.numbered(), runtime.clock.time())
+    runtime.events.emit(
+        partial(_event, *facts, duration_ns, charged, outcome, error, hold.usage)
+    )
+
+
+def tell_refusal(refusal: Refusal) -> None:
+    """Tell of a call that did not run: one event, with nothing charged."""
+    frame = refusal.frame
+    runtime = frame.runtime
+    runtime.telemetry.refused(refusal)
+    if not runtime.events.listeners:
+        return
+    outcome: Outcome = "rejected" if refusal.decision == "rejected" else "terminated"
+    facts = (frame, refusal.call, refusal.items, next(numbers), runtime.clock.time())
+    nothing = [0] * len(refusal.items)
+    runtime.events.emit(partial(_event, *facts, 0, nothing, outcome, refusal.error(), None))
 
 
 def _event(
-    hold: Hold, charged: Sequence[int], outcome: Outcome, error: BaseException | None
+    frame: Frame,
+    call: Call,
+    items: Sequence[Item],
+    number: int,
+    timestamp: float,
+    duration_ns: int,
+    charged: Sequence[int],
+    outcome: Outcome,
+    error: BaseException | None,
+    usage: Usage | None,
 ) -> UsageEvent:
-    frame, call = hold.frame, hold.call
-    now_ns = frame.now_ns()
+    """Made when it is read: an event that nobody reads costs its call next to nothing."""
     return UsageEvent(
-        frame.runtime.clock.time(),
-        hold.id,
+        timestamp,
+        id_of(number),
         frame.principal,
         frame.path,
         call.kind,
@@ -83,43 +113,12 @@ def _event(
         call.model,
         call.provider,
         None,
-        None if hold.record is None else hold.record.usage,
-        hold.amounts(),
-        {item[0]: from_units(item[0], n) for item, n in zip(hold.items, charged, strict=True)},
-        (now_ns - (hold.started_ns or now_ns)) / 1e6,
+        usage,
+        {dim: from_units(dim, n) for dim, n, _payers in items},
+        {item[0]: from_units(item[0], n) for item, n in zip(items, charged, strict=True)},
+        duration_ns / 1e6,
         0.0,
         status_of(outcome, error),
         outcome,
         error_name(error),
-    )
-
-
-def tell_refusal(refusal: Refusal) -> None:
-    """Tell of a call that did not run: one event, with nothing charged."""
-    frame, call = refusal.frame, refusal.call
-    runtime = frame.runtime
-    runtime.telemetry.refused(refusal)
-    if not runtime.events.listeners:
-        return
-    outcome: Outcome = "rejected" if refusal.decision == "rejected" else "terminated"
-    runtime.events.emit(
-        UsageEvent(
-            runtime.clock.time(),
-            new_id(),
-            frame.principal,
-            frame.path,
-            call.kind,
-            call.name,
-            call.model,
-            call.provider,
-            None,
-            None,
-            {dim: from_units(dim, n) for dim, n, _payers in refusal.items},
-            {dim: from_units(dim, 0) for dim, _n, _payers in refusal.items},
-            0.0,
-            0.0,
-            status_of(outcome, None),
-            outcome,
-            error_name(refusal.error()),
-        )
     )

@@ -59,7 +59,7 @@ class Reservation:
     def __repr__(self) -> str:
         return f"<Reservation {self.id} {self._hold.state} {self.amounts}>"
 
-    def commit(self, used: Used = None, /, **amounts: Any) -> dict[str, int | Decimal]:
+    def commit(self, used: Used = None, /, **amounts: Any) -> State:
         """Book what the call really used; less returns to every payer, more is debt.
 
         Args:
@@ -68,7 +68,7 @@ class Reservation:
             **amounts: the same by dimension. A dimension that is not named stays as held.
 
         Returns:
-            What is booked, by dimension.
+            The state it ended in, the first time.
 
         Raises:
             InvalidAmount: a number, or a dimension that is not held; nothing has changed.
@@ -79,7 +79,7 @@ class Reservation:
             return hold.settle("committed", hold.record)
         return hold.settle("committed", hold.read(used, amounts))
 
-    def release(self) -> dict[str, int | Decimal]:
+    def release(self) -> State:
         """Give back all of it: the call did not happen, or was not paid for.
 
         Returns and raises as `commit` does.
@@ -316,4 +316,4 @@ def _expire_in(hold: Hold, seconds: float) -> None:
         if open_hold is not None:
             open_hold.expire()
 
-    runtime.expiring[hold.number] = (runtime.clock.now_ns() + int(seconds * 1e9), expire)
+    runtime.expiring[hold.numbered()] = (runtime.clock.now_ns() + int(seconds * 1e9), expire)

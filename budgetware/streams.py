@@ -9,9 +9,8 @@ from .admission import Refusal, carry_out, refuse_async, refuse_sync
 from .errors import BudgetTerminated
 from .events import Outcome
 from .frames import Frame, current
-from .measures import CpuMeter
-from .settlement import Settlement
-from .termination import TerminateSignal
+from .measures import CpuMeter, with_cpu
+from .termination import TerminateSignal, terminated
 
 if TYPE_CHECKING:
     from .decorators import Site
@@ -81,15 +80,14 @@ class CallStream:
             raise
 
     def ended(self, error: BaseException | None) -> BaseException | None:
-        hold, record = self.hold, self.hold.record
-        if self._meter is not None:
-            record = hold.record = record or Settlement({})
-            record.units["cpu_micros"] = self._meter.micros
-        if error is None:
-            hold.close("committed", record)
-        elif error is self._settling:
+        hold = self.hold
+        if error is self._settling:
             hold.record = None
-            hold.close("assumed", None, "completed", error)
+        hold.record = with_cpu(hold, hold.record, self._meter)
+        if error is None:
+            hold.close("committed", hold.record)
+        elif error is self._settling:
+            hold.close("assumed", hold.record, "completed", error)
         else:
             hold.cut(error, self._outcome(error))
         return error
@@ -121,7 +119,7 @@ class TaskStream:
     def leave(self, error: BaseException | None) -> BaseException | None:
         left = self._task.leave_scope(error)
         if left is None and self._task.node.latch is not None:
-            return TerminateSignal(self._task.id, "the task was terminated")
+            return TerminateSignal(terminated(self._task.node))
         return left
 
     def seen(self, item: Any) -> None:

@@ -5,7 +5,9 @@ A tally is charged once, at the leaf; counting a call costs one addition.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from .kernel.tree import Item
 
 MAX_NAMES = 200
 MAX_TALLIES = 4_096
@@ -31,21 +33,37 @@ class Tally:
         self.usage: dict[str, int] = {}
         self.corrections: dict[str, int] = {}
 
-    def add(self, dim: str, units: int) -> None:
-        """Count units that were booked."""
-        self.usage[dim] = self.usage.get(dim, 0) + units
+    def count(self, items: Sequence[Item], used: Sequence[int]) -> None:
+        """Count what was booked of each dimension; levels are not usage."""
+        usage = self.usage
+        for i, (dim, n, _payers) in enumerate(items):
+            if dim != "memory":
+                units = used[i]
+                usage[dim] = usage.get(dim, 0) + (n if units < 0 else units)
 
-    def correct(self, dim: str, difference: int) -> None:
+    def count_held(self, items: Sequence[Item]) -> None:
+        """Count a call that was charged exactly what it held."""
+        if self.amounts:
+            self.settled += 1
+            return
+        usage = self.usage
+        for dim, n, _payers in items:
+            if dim != "memory":
+                usage[dim] = usage.get(dim, 0) + n
+
+    def correct(self, items: Sequence[Item], before: Sequence[int], after: Sequence[int]) -> None:
         """Count a correction of an assumed booking: more is usage, less is a correction."""
-        if difference > 0:
-            self.add(dim, difference)
-        else:
-            self.corrections[dim] = self.corrections.get(dim, 0) - difference
+        for (dim, _n, _payers), old, new in zip(items, before, after, strict=True):
+            if dim != "memory":
+                counts = self.usage if new > old else self.corrections
+                counts[dim] = counts.get(dim, 0) + abs(new - old)
 
     def totals(self) -> dict[str, int]:
         """Units booked so far by dimension."""
         totals = dict(self.usage)
         for dim, n in self.amounts:
+            if dim == "memory":
+                continue
             totals[dim] = totals.get(dim, 0) + n * self.settled
         return totals
 

@@ -35,7 +35,7 @@ from .policies import DEFAULT, Policy, Terminate, parse_policy
 from .scopes import OwnerScope, converted
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import decorate_task
-from .termination import latch, terminated
+from .termination import latch, shown_outside, terminated
 
 F = TypeVar("F")
 P = ParamSpec("P")
@@ -179,7 +179,8 @@ class TaskBudget:
             async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                 token = current.set(frame)
                 try:
-                    return await fn(*args, **kwargs)
+                    with shown_outside():
+                        return await fn(*args, **kwargs)
                 finally:
                     current.reset(token)
 
@@ -189,7 +190,8 @@ class TaskBudget:
         def carried(*args: P.args, **kwargs: P.kwargs) -> R:
             token = current.set(frame)
             try:
-                return fn(*args, **kwargs)
+                with shown_outside():
+                    return fn(*args, **kwargs)
             finally:
                 current.reset(token)
 

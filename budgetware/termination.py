@@ -14,6 +14,8 @@ The owner's exit turns each of them into `BudgetTerminated`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NoReturn
@@ -37,12 +39,15 @@ class Latch:
 class TerminateSignal(BaseException):
     """Unwinds to the block that owns the budget with `budget_id`, which converts it."""
 
-    def __init__(self, budget_id: str, text: str) -> None:
-        super().__init__(text)
-        self.budget_id = budget_id
+    def __init__(self, error: BudgetTerminated) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.budget_id = error.budget_id
 
 
-_refused_once: ContextVar[frozenset[str]] = ContextVar("budgetware_refused", default=frozenset())
+_MAX_REMEMBERED = 64
+_refused_once: ContextVar[tuple[str, ...]] = ContextVar("budgetware_refused", default=())
+"""The budgets, by id, that have refused this context after their end; the last few of them."""
 
 
 def latch(node: Node, dim: str | None, reason: str) -> None:
@@ -88,9 +93,26 @@ def stop_sync(node: Node) -> NoReturn:
 def _stop_here(node: Node) -> NoReturn:
     error = terminated(node)
     if node.owner.stack is not None and node.owner.stack == current_stack():
-        raise TerminateSignal(node.id, str(error)) from None
+        raise TerminateSignal(error) from None
     refused = _refused_once.get()
-    if node.id in refused and not soft.get():
-        raise TerminateSignal(node.id, str(error)) from None
-    _refused_once.set(refused | {node.id})
+    if node.id not in refused:
+        _refused_once.set((*refused, node.id)[-_MAX_REMEMBERED:])
+    elif not soft.get():
+        raise TerminateSignal(error) from None
     raise error from None
+
+
+@contextmanager
+def shown_outside() -> Iterator[None]:
+    """Where code that a task was carried into ends: no owner's block is further out.
+
+    A signal that all began in here is shown as what it stands for. If an earlier call was refused
+    already, it goes on: the loop that swallowed that is out there.
+    """
+    before = _refused_once.get()
+    try:
+        yield
+    except TerminateSignal as signal:
+        if signal.budget_id in before or signal.budget_id not in _refused_once.get():
+            raise
+        raise signal.error from None

@@ -7,9 +7,10 @@ from pytest_examples import CodeExample, EvalExample, find_examples
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+EXAMPLES = list(find_examples(README))
 
 
-@pytest.mark.parametrize("example", list(find_examples(*ROOT.glob("README.md"))), ids=str)
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_readme_block_prints_what_it_shows(
     example: CodeExample,
     eval_example: EvalExample,
@@ -19,6 +20,10 @@ def test_readme_block_prints_what_it_shows(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BUDGETWARE_MANIFEST", raising=False)
     eval_example.run_print_check(example)
+
+
+def test_readme_shows_python() -> None:
+    assert EXAMPLES
 
 
 @pytest.mark.parametrize("command", ["uv run budgetware demo", "uv run pytest"])

@@ -195,7 +195,8 @@ def test_error_tree_is_drawn_as_it_is() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_file_is_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    length = len(path.read_text(encoding="utf-8").splitlines())
+    assert length <= 400
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

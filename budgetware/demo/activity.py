@@ -1,6 +1,6 @@
 """What the agent is doing this moment, for the screen. The ledger knows nothing of it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -30,7 +30,7 @@ class Activity:
     _numbers: Iterator[int] = field(default_factory=count)
 
     @contextmanager
-    def call(self, name: str, document: str) -> Iterator[RunningCall]:
+    def call(self, name: str, document: str) -> Generator[RunningCall]:
         """Show a call while the block runs."""
         number = next(self._numbers)
         running = self._running[number] = RunningCall(name, document, monotonic())

@@ -7,6 +7,7 @@ at a limit: the agent works until its budget says no, whichever way the policy s
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -19,11 +20,12 @@ from budgetware import (
     budgeted,
     task_budget,
 )
+from budgetware.errors import InvalidAmount
 
 from .activity import Activity
 from .chat import ChatClient, ChatRequest, Chunk
 from .documents import Document
-from .failures import ModelFailed, charge_on_error, plain
+from .failures import ModelFailed, StreamBroken, charge_on_error, clean, plain
 from .plan import ANSWER_TOKENS, EXCERPT_CHARS, SUMMARY_TOKENS, Plan
 from .prompts import Note, answer_messages, summary_messages
 from .token_counts import chat_request
@@ -86,12 +88,11 @@ class Agent:
                 await self._finish(self.budget)
         return self.outcome
 
-    def _limits(self) -> dict[str, int | float | str]:
+    def _limits(self) -> dict[str, Any]:
         plan = self._plan
-        limits: dict[str, int | float | str] = {"tokens": plan.tokens, "calls": plan.calls}
-        if plan.usd is not None:
-            limits["usd"] = str(plan.usd)
-        return {**limits, "seconds": plan.seconds}
+        limits = {"tokens": plan.tokens, "calls": plan.calls, "usd": plan.usd}
+        given = {dim: limit for dim, limit in limits.items() if limit is not None}
+        return {**given, "seconds": plan.seconds}
 
     async def _work(self, group: anyio.CancelScope) -> None:
         """Take one file after another until there is none, or the budget refuses a call."""
@@ -119,7 +120,7 @@ class Agent:
             messages = summary_messages(document.name, text)
             request = await chat_request(self._client, messages, max_tokens=SUMMARY_TOKENS)
             said = await self._ask(self._summarise, request, document.name)
-        self.outcome.notes.append(Note(document.name, plain(said)))
+            self.outcome.notes.append(Note(document.name, plain(said)))
 
     async def _finish(self, budget: TaskBudget) -> None:
         """Write the answer out of what was kept for it."""
@@ -156,7 +157,7 @@ class Agent:
                 async for chunk in chunks:
                     pieces.append(chunk.text)
                     running.chunks += 1
-        return "".join(pieces).strip()
+        return clean("".join(pieces)).strip()
 
 
 @budgeted(calls=1, measure=("time",))
@@ -175,7 +176,7 @@ def model_call(client: ChatClient, name: str) -> ModelCall:
         name=name,
         kind="llm",
         model=client.endpoint.model,
-        tokens=lambda request: request.most_tokens,
+        tokens=most_tokens,
         calls=1,
         settle=usage_of,
         on_error=charge_on_error,
@@ -184,6 +185,14 @@ def model_call(client: ChatClient, name: str) -> ModelCall:
     return budget_it(client.stream)
 
 
+def most_tokens(request: ChatRequest) -> int:
+    """Say what to hold for a request."""
+    return request.most_tokens
+
+
 def usage_of(chunk: Chunk) -> Usage | None:
     """Read what a stream has used so far; None while it has not said."""
-    return Usage.of(chunk.usage) if chunk.usage else None
+    try:
+        return Usage.of(chunk.usage) if chunk.usage else None
+    except InvalidAmount as error:
+        raise StreamBroken(f"the endpoint reports a usage that is none: {error}") from error

@@ -4,18 +4,18 @@ It knows nothing of budgets. It keeps its own count of the tokens the endpoint r
 the receipt can be compared with something other than the ledger. Not an SDK: one call, streamed.
 """
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import anyio
 import httpx
 
 from .endpoint import Endpoint
-from .failures import StreamBroken, failure_of_status, failure_of_transport, plain
+from .failures import StreamBroken, failure_of_status, failure_of_transport
+from .stream_events import DONE, ReportedTokens, parse_event, text_in, usage_in
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
@@ -54,7 +54,7 @@ class Chunk:
     """One piece of a streamed reply; the last one carries the usage."""
 
     text: str
-    usage: Mapping[str, Any] | None = None
+    usage: ReportedTokens | None = None
 
 
 @dataclass(slots=True)
@@ -71,14 +71,14 @@ class ReportedUsage:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def add(self, usage: Mapping[str, Any] | None) -> None:
+    def add(self, usage: ReportedTokens | None) -> None:
         """Count one finished stream."""
         self.streams += 1
         if usage is None:
             self.streams_without_usage += 1
             return
-        self.prompt_tokens += int(usage.get("prompt_tokens") or 0)
-        self.completion_tokens += int(usage.get("completion_tokens") or 0)
+        self.prompt_tokens += usage["prompt_tokens"]
+        self.completion_tokens += usage["completion_tokens"]
 
 
 class ChatClient:
@@ -123,11 +123,12 @@ class ChatClient:
         Raises:
             ModelFailed: the endpoint cannot be reached, refused, or broke off in the middle.
         """
-        usage: Mapping[str, Any] | None = None
+        usage: ReportedTokens | None = None
         async with aclosing(self._events(request)) as events:
             async for event in events:
-                usage = _usage_in(event) or usage
-                yield Chunk(_text_in(event), _usage_in(event))
+                chunk = Chunk(text_in(event), usage_in(event))
+                usage = chunk.usage or usage
+                yield chunk
         self.reported.add(usage)
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
@@ -138,8 +139,8 @@ class ChatClient:
                 await self._check(response)
                 async with _unwinding(response.aiter_lines()) as lines:
                     async for line in lines:
-                        event = _parse(line, seen)
-                        if event is _DONE:
+                        event = parse_event(line, seen)
+                        if event is DONE:
                             return
                         if event is not None:
                             seen += 1
@@ -181,7 +182,6 @@ class ChatClient:
 
 
 _Piece = TypeVar("_Piece")
-_DONE: dict[str, Any] = {}
 
 
 @asynccontextmanager
@@ -198,36 +198,3 @@ async def _unwinding(pieces: AsyncIterator[_Piece]) -> AsyncGenerator[AsyncItera
             scope.cancel()
             async for _ in pieces:
                 pass
-
-
-def _parse(line: str, seen: int) -> dict[str, Any] | None:
-    """Read one line of server-sent events: an event, `_DONE`, or None where it is neither."""
-    if not line.startswith("data:"):
-        return None
-    data = line.removeprefix("data:").strip()
-    if data == "[DONE]":
-        return _DONE
-    try:
-        event = json.loads(data)
-    except ValueError as error:
-        raise StreamBroken(f"chunk {seen + 1} of the stream is no JSON: {data[:80]!r}") from error
-    if not isinstance(event, dict):
-        raise StreamBroken(f"chunk {seen + 1} of the stream is no object: {data[:80]!r}")
-    read = cast("dict[str, Any]", event)
-    if "error" in read:
-        raise StreamBroken(
-            f"the endpoint broke off after {seen} chunks: {plain(str(read['error']))}"
-        )
-    return read
-
-
-def _usage_in(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    usage = event.get("usage")
-    return cast("Mapping[str, Any]", usage) if isinstance(usage, dict) else None
-
-
-def _text_in(event: Mapping[str, Any]) -> str:
-    for choice in event.get("choices") or ():
-        content = (choice.get("delta") or {}).get("content")
-        return content if isinstance(content, str) else ""
-    return ""

@@ -36,7 +36,7 @@ def run(
     """
     progress = Console(stderr=True)
     try:
-        with source as endpoint, open_screen(progress) as screen:
+        with source as endpoint, open_screen(progress, plan.keep) as screen:
             result = anyio.run(_job, endpoint, documents, plan, screen, backend=backend)
     except LocalModelMissing as missing:
         return _say(progress, missing, MISUSED)
@@ -48,7 +48,7 @@ def run(
             raise
         return _say(progress, misuse, MISUSED)
     if as_json:
-        print(json.dumps(to_json(result), indent=2, ensure_ascii=False))
+        print(json.dumps(to_json(result), indent=2))
     else:
         Console().print(receipt(result))
     if result.outcome.failure is not None:

@@ -38,6 +38,15 @@ class Comparison:
         on_server = self.server_cut is None or 0 <= self.server_cut <= self.cut
         return self.settled == self.reported and in_ledger and on_server
 
+    @property
+    def verdict(self) -> str:
+        """The result in a word, or a few where calls were cut."""
+        if not self.equal:
+            return "NOT EQUAL"
+        if self.cut_calls and self.server is not None:
+            return "equal; what was cut is charged in full, and the server did no more than that"
+        return "equal"
+
     def lines(self) -> list[str]:
         """Say it in sentences, one count each."""
         ended = (

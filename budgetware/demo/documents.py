@@ -73,7 +73,12 @@ def _text_files(folder: Path, *, suffix: str = "") -> Iterator[Document]:
         for name in sorted(files):
             path = Path(root, name)
             if _is_wanted(name) and name.endswith(suffix) and _is_text(path):
-                yield Document(path.relative_to(folder).as_posix(), path)
+                yield Document(_shown(path.relative_to(folder)), path)
+
+
+def _shown(path: Path) -> str:
+    """A file may be named anything: what could steer a terminal is not shown."""
+    return "".join(c if c.isprintable() else "?" for c in path.as_posix())
 
 
 def _is_wanted(name: str) -> bool:

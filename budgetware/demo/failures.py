@@ -8,7 +8,7 @@ ModelFailed
 """
 
 import json
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import httpx
 
@@ -39,7 +39,7 @@ class StreamBroken(ModelFailed):
     """The endpoint failed after it may have started: what was held stays charged."""
 
 
-def charge_on_error(error: Exception) -> str:
+def charge_on_error(error: Exception) -> Literal["charge", "release"]:
     """Say what a failed call costs, for `on_error=`: nothing where the model never ran."""
     return "release" if isinstance(error, ModelRefused) else "charge"
 
@@ -78,9 +78,13 @@ def failure_of_status(endpoint: Endpoint, status: int, body: bytes) -> ModelFail
 
 def plain(text: str) -> str:
     """Make foreign text safe to print: one line, no control characters, cut."""
-    line = " ".join(text.split())
-    kept = "".join(c for c in line if c.isprintable())
+    kept = clean(" ".join(text.split()))
     return kept if len(kept) <= MAX_MESSAGE else kept[: MAX_MESSAGE - 1] + "…"
+
+
+def clean(text: str) -> str:
+    """Take out of foreign text what could steer a terminal; lines stay lines."""
+    return "".join(c for c in text if c.isprintable() or c == "\n")
 
 
 def _server_words(body: bytes) -> str:

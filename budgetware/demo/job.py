@@ -44,6 +44,7 @@ class Result:
     outcome: Outcome
     journal: Journal
     snapshot: dict[str, Any]
+    keep: dict[str, int | Decimal]
     comparison: Comparison
     events_dropped: int
     wall_seconds: float
@@ -67,12 +68,13 @@ async def run_job(
         outcome=agent.outcome,
         journal=journal,
         snapshot=snapshot,
+        keep=plan.keep,
         comparison=Comparison(
             settled=journal.settled_tokens,
             reported=client.reported.tokens,
             cut_calls=len(journal.cut_rows),
             cut=journal.cut_tokens,
-            spent=agent.budget.spent("tokens") if agent.budget else 0,
+            spent=int(agent.budget.spent("tokens")) if agent.budget else 0,
             server=None if before is None or after is None else after - before,
         ),
         events_dropped=dropped,
@@ -89,10 +91,14 @@ async def name_model(endpoint: Endpoint) -> Endpoint:
     if endpoint.model:
         return endpoint
     async with ChatClient(endpoint) as client:
-        listed = (await client.get(f"{endpoint.url}/models")).json()
-    for model in listed.get("data") or () if isinstance(listed, dict) else ():
-        return replace(endpoint, model=str(model["id"]))
-    raise ModelRefused(f"{endpoint.url} lists no model; name one with --model-name")
+        answer = await client.get(f"{endpoint.url}/models")
+    try:
+        name = answer.json()["data"][0]["id"]
+    except (ValueError, LookupError, TypeError):
+        name = None
+    if not isinstance(name, str) or not name.isprintable():
+        raise ModelRefused(f"{endpoint.url} lists no model; name one with --model-name")
+    return replace(endpoint, model=name)
 
 
 async def _run(

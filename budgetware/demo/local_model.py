@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def find_weights() -> Path:
 
 
 @contextmanager
-def local_model(*, parallel: int) -> Iterator[Endpoint]:
+def local_model(*, parallel: int) -> Generator[Endpoint]:
     """Serve the local model while the block runs, for `parallel` requests at a time.
 
     Loading blocks for one to three seconds. The server listens on 127.0.0.1 only and wants a

@@ -1,7 +1,7 @@
 """What is seen on stderr while the agent works: a live table, or a line for each call."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -29,16 +29,18 @@ class PlainScreen:
 
     def show(self, row: Row) -> None:
         """Print the call."""
-        cost = "" if row.charged is None else f"  held {row.reserved}, charged {row.charged}"
-        file = tail(row.document, 28)
-        line = f"{row.number:>4}  {row.name:<9}  {file:<28}  {row.decision:<10}{cost}"
+        line = f"{row.number:>4}  {row.name:<9}  {tail(row.document, 28):<28}  {row.decision}"
+        if row.charged is not None:
+            asked = "held" if row.charged else "asked"
+            line = f"{line:<59}{asked} {row.reserved}, charged {row.charged}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveScreen:
     """A table that is drawn anew several times a second, by a thread of rich's."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Mapping[str, object]) -> None:
+        self._keep = keep
         self._activity = Activity()
         self._budget: Callable[[], TaskBudget | None] = lambda: None
         self._last: deque[Row] = deque(maxlen=LAST_ROWS)
@@ -57,17 +59,17 @@ class LiveScreen:
         parts.append(running_table(self._activity.running()))
         budget = self._budget()
         if budget is not None:
-            parts.append(balances_table(budget.snapshot().to_dict()))
+            parts.append(balances_table(budget.snapshot().to_dict(), self._keep))
         return Group(*parts)
 
 
 @contextmanager
-def open_screen(console: Console) -> Iterator[Screen]:
+def open_screen(console: Console, keep: Mapping[str, object]) -> Generator[Screen]:
     """Open the screen that fits: live on a terminal, else lines."""
     if not console.is_terminal:
         yield PlainScreen(console)
         return
-    screen = LiveScreen()
+    screen = LiveScreen(keep)
     with Live(
         get_renderable=screen.draw,
         console=console,

@@ -17,14 +17,17 @@ _STYLES = {"admitted": "green", "rejected": "yellow"}
 _NOT_CALLED_TOKENS = ""
 
 
-def balances_table(snapshot: Mapping[str, Any]) -> Table:
-    """Show limit, reserved, spent and remaining of each dimension."""
+def balances_table(snapshot: Mapping[str, Any], keep: Mapping[str, object]) -> Table:
+    """Show limit, reserved, spent and remaining of each dimension, and what is kept of it.
+
+    What is kept for the last answer is no part of what remains.
+    """
     table = _table("dimension")
-    for name in ("limit", "reserved", "spent", "remaining"):
+    for name in ("limit", "kept", "reserved", "spent", "remaining"):
         table.add_column(name, justify="right")
     for dim, balance in snapshot["dims"].items():
-        cells = [_amount(balance[name]) for name in ("limit", "reserved", "spent", "remaining")]
-        table.add_row(dim, *cells)
+        amounts = {**balance, "kept": keep.get(dim, 0)}
+        table.add_row(dim, *(_amount(amounts[column.header]) for column in table.columns[1:]))
     return table
 
 
@@ -65,13 +68,13 @@ def receipt(result: Result) -> RenderableType:
     comparison, outcome = result.comparison, result.outcome
     rows = result.journal.rows
     parts: list[RenderableType] = [
-        _heading(f"Receipt: {len(rows)} calls of read_file and {result.model}, tokens each"),
+        _heading(f"Receipt: {len(rows)} calls, in tokens (model {result.model})"),
         calls_table(rows),
     ]
     if result.snapshot:
-        parts += [_heading("Totals"), balances_table(result.snapshot)]
+        parts += [_heading("Totals"), balances_table(result.snapshot, result.keep)]
     parts += [_heading("Check"), *(_paragraph(line) for line in comparison.lines())]
-    parts.append(_paragraph("equal" if comparison.equal else "NOT EQUAL"))
+    parts.append(_paragraph(comparison.verdict))
     if result.events_dropped:
         parts.append(_paragraph(f"{result.events_dropped} events were dropped"))
     parts += [_heading("Answer"), _paragraph(outcome.answer or f"none: {outcome.no_answer}")]

@@ -14,6 +14,7 @@ from enum import StrEnum
 from ..errors import ConfigurationError, InvalidAmount
 
 MAX_AMOUNT = 2**53 - 1
+ABOVE_MAX = 2**53
 MAX_USER_DIMS = 256
 _MICROS = 1_000_000
 _SIX_PLACES = Decimal("0.000001")

@@ -20,6 +20,8 @@ from .verdict import Verdict
 
 OPEN = 1 << 62
 """What stands in for a limit where there is none; it is raised when it runs low."""
+AS_HELD = -1
+"""In what was used: this dimension as it was held."""
 GUARDED = 1 << 100
 """A floor no grant can reach: every hold on the cell takes the path that looks closely."""
 
@@ -303,18 +305,30 @@ def settle_held(items: Iterable[Item]) -> None:
             cell.spent += n
 
 
-def settle(items: Iterable[Item], used: Sequence[int], *, assumed: bool = False) -> list[Cell]:
+def settle(items: Sequence[Item], used: Sequence[int], *, assumed: bool = False) -> list[Cell]:
     """Book `used` (aligned with `items`) and return the rest, or take what is more as debt.
 
     Returns the cells whose warn threshold was crossed by using more than was held.
     """
     crossed: list[Cell] = []
-    for item, booked in zip(items, used, strict=True):
-        _book(item, item[1], booked, booked if assumed else 0, crossed)
+    for i, item in enumerate(items):
+        dim, held, (cells, above) = item
+        booked = used[i]
+        if booked < 0:
+            booked = held
+        if above or assumed or dim == "memory":
+            _book(item, held, booked, booked if assumed else 0, crossed)
+            continue
+        rest = held - booked
+        for cell in cells:
+            cell.spent += booked
+            cell.free += rest
+            if cell.warn is not None:
+                _touched(cell, crossed)
     return crossed
 
 
-def correct(items: Iterable[Item], before: Sequence[int], after: Sequence[int]) -> None:
+def correct(items: Sequence[Item], before: Sequence[int], after: Sequence[int]) -> None:
     """Replace an assumed settlement by the true one, on every payer."""
     for item, old, new in zip(items, before, after, strict=True):
         if item[0] != "memory":
@@ -392,10 +406,20 @@ def give_back(cell: Cell) -> None:
         give_back(lenders[-1])
 
 
+def lending(cell: Cell, more: int) -> int:
+    """What raising a carved cell takes out of its lenders' room: they bear its debt already."""
+    return max(0, cell.free + more) - max(0, cell.free)
+
+
 def raise_limit(cell: Cell, more: int, warn: int | None) -> None:
-    """Allow `more` units; pays off debt first."""
+    """Allow `more` units; pays off debt first. A carved cell takes them from its lenders."""
     if cell.limit is None:
         raise ValueError("a cell without a limit cannot be raised")
+    taken = lending(cell, more)
+    for lender in cell.node.lent.get(cell.dim, ()):
+        lender.free -= taken
+        lender.granted += taken
+        refloor(lender)
     cell.limit += more
     cell.base += more
     cell.free += more

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server on loopback: streams words, counts tokens, fails on demand."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +18,14 @@ class Behaviour:
     """What the server does; change it while it runs.
 
     `status` answers instead of a stream; after `breaks_after` chunks the connection is cut; after
-    `holds_after` chunks it only pings, until the client hangs up or `released` is set.
+    `holds_after` chunks the first `held_streams` streams only ping, until the client hangs up or
+    `released` is set.
     """
 
     status: int = 200
     breaks_after: int | None = None
     holds_after: int | None = None
+    held_streams: int = 1_000
     raw_lines: tuple[str, ...] = ()
     reports_usage: bool = True
     is_llama_cpp: bool = False
@@ -56,7 +58,7 @@ class ChatServer:
 
 
 @contextmanager
-def chat_server(**behaviour: Any) -> Iterator[ChatServer]:
+def chat_server(**behaviour: Any) -> Generator[ChatServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
         server = ChatServer(f"http://127.0.0.1:{http.server_port}/v1", Behaviour(**behaviour))
         http.__dict__["chat"] = server
@@ -121,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         for sent, word in enumerate(words):
             if sent == behaviour.breaks_after:
                 return
-            if sent == behaviour.holds_after:
+            if sent == behaviour.holds_after and self._is_held():
                 self._hold()
             chat.count(0, 1)
             self._event({"choices": [{"index": 0, "delta": {"content": word}}]})
@@ -129,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             usage = {"prompt_tokens": words_in(body), "completion_tokens": len(words)}
             self._event({"choices": [], "usage": usage})
         self._line("data: [DONE]")
+
+    def _is_held(self) -> bool:
+        with self.chat.lock:
+            self.chat.behaviour.held_streams -= 1
+            return self.chat.behaviour.held_streams >= 0
 
     def _hold(self) -> None:
         self.chat.began.set()

@@ -27,6 +27,8 @@ MISUSED = 2
 DEFAULT_USD = "0.02"
 MAX_PARALLEL = 32
 MAX_USD = 1_000_000
+MAX_COUNT = 2**53 - 1
+MAX_SECONDS = 7 * 24 * 3600
 
 
 def register(app: typer.Typer) -> None:
@@ -43,11 +45,15 @@ def demo(
     ] = None,
     *,
     tokens: Annotated[
-        int, typer.Option(min=1, help="Limit of tokens, prompts and replies.")
+        int, typer.Option(min=1, max=MAX_COUNT, help="Limit of tokens, prompts and replies.")
     ] = 6000,
-    calls: Annotated[int, typer.Option(min=1, help="Limit of calls, tools and models.")] = 60,
+    calls: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Limit of calls, tools and models.")
+    ] = 60,
     usd: Annotated[str | None, typer.Option(help="Limit in dollars; default 0.02 locally.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.001, help="Limit of wall clock.")] = 120,
+    seconds: Annotated[
+        float, typer.Option(min=0.001, max=MAX_SECONDS, help="Limit of wall clock.")
+    ] = 120,
     policy: Annotated[
         Policy, typer.Option(help="At a limit: refuse the call, or end the task.")
     ] = Policy.REJECT,
