@@ -7,6 +7,7 @@ to the event loop before it raises, or a loop that retries at once would freeze 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,20 +25,13 @@ from .tallies import Tally
 from .termination import latch, stop_async, stop_sync, terminated
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The units are held; `crossed` are the cells whose warn threshold this crossed."""
-
-    crossed: list[Cell]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refusal:
     """Nothing was held. `node` decided; without a shortage it was latched or had ended."""
 
     frame: Frame
     call: Call
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     node: Node
     shortage: Shortage | None
 
@@ -77,8 +71,11 @@ def exceeded(short: Shortage) -> BudgetExceeded:
     )
 
 
-def decide(frame: Frame, items: tuple[Item, ...], call: Call) -> Granted | Refusal:
-    """Look closely: hold, or say who refuses. Latches whoever must end. Locked."""
+def decide(frame: Frame, items: Sequence[Item], call: Call) -> list[Cell] | Refusal:
+    """Look closely: hold, or say who refuses. Latches whoever must end. Locked.
+
+    Returns the cells whose warn threshold a grant crossed.
+    """
     stopped = stopped_by(frame)
     if stopped is not None:
         return Refusal(frame, call, items, stopped, None)
@@ -90,7 +87,7 @@ def decide(frame: Frame, items: tuple[Item, ...], call: Call) -> Granted | Refus
         if node.refusals:
             node.refusals = 0
             node.guard()
-    return Granted(crossed)
+    return crossed
 
 
 def stopped_by(frame: Frame) -> Node | None:
@@ -102,7 +99,7 @@ def stopped_by(frame: Frame) -> Node | None:
 
 
 def _refuse(
-    frame: Frame, items: tuple[Item, ...], call: Call, short: list[Shortage]
+    frame: Frame, items: Sequence[Item], call: Call, short: list[Shortage]
 ) -> Refusal:
     """Of several short payers one that terminates goes first, then the outermost."""
     first: dict[Node, Shortage] = {}
@@ -199,18 +196,19 @@ def refuse_sync(refusal: Refusal) -> NoReturn:
 
 
 def look_closely(
-    frame: Frame, items: tuple[Item, ...], call: Call, tally: Tally
+    frame: Frame, items: Sequence[Item], call: Call, tally: Tally
 ) -> Refusal | None:
     """Book what was left behind, then decide; tells of warnings. None: the units are held."""
     frame.runtime.sweep()
     try:
         acquire()
         decision = decide(frame, items, call)
-        tally.admitted += isinstance(decision, Granted)
+        if not isinstance(decision, Refusal):
+            tally.admitted += 1
     finally:
         release()
     if isinstance(decision, Refusal):
         return decision
-    if decision.crossed:
-        warn(decision.crossed)
+    if decision:
+        warn(decision)
     return None

@@ -23,9 +23,12 @@ from .kernel.dims import ABOVE_MAX, NAME, check_name, to_units
 from .kernel.tree import settle as settle_items
 from .kernel.tree import settle_held, try_hold
 from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
+from .outcomes import tell_quick
+from .policies import PolicyLike
 from .retry import Retrying, retried
 from .settlement import read_quickly
 from .streams import CallStream
+from .tallies import debts
 
 F = TypeVar("F")
 NOTHING: dict[str, Any] = {}
@@ -70,12 +73,12 @@ class Site:
             frame = current_frame()
         call = self.call
         if self.computed:
-            amounts = list(self.amounts)
+            amounts = self.amounts
             for dim, of in self.computed:
                 value = of(*args, **kwargs)
                 if type(value) is not int or not 0 <= value < ABOVE_MAX or dim == "usd":
                     value = to_units(dim, value)
-                amounts.append((dim, value))
+                amounts += ((dim, value),)
             answer = holds.hold(frame, call, amounts)
         elif frame.limits_usd and call.model is not None:
             answer = holds.hold(frame, call, self.amounts)
@@ -109,7 +112,7 @@ def _quick(shape: Shape) -> Plan | None:
     if frame is None:
         return None
     plan = frame.quick.get(shape)
-    if plan is None or frame.runtime.events.listeners:
+    if plan is None:
         return None
     if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
         return None
@@ -141,22 +144,27 @@ def _quick_settle(plan: Plan, site: Site, result: Any) -> None:
         used = site.settle(result)  # type: ignore[misc]
         report = read_quickly(items, used, NOTHING) if site.call.model is None else None
         if report is None:
-            report = Hold(plan.frame, site.call, items, plan.tally).read(used, NOTHING)
+            report = _quick_hold(plan, site.call, 0).read(used, NOTHING)
     except BaseException as error:
-        Hold(plan.frame, site.call, items, plan.tally).close("assumed", None, "completed", error)
+        _quick_hold(plan, site.call, 0).close("assumed", None, "completed", error)
         raise
     try:
         acquire()
-        plan.tally.count(items, report)
+        owed = debts(items) if plan.tally.count(items, report) else None
         crossed = settle_items(items, report)
+        if owed is not None:
+            plan.frame.runtime.tallies.overdrawn(owed)
     finally:
         release()
     if crossed:
         warn(crossed)
 
 
-def _quick_cut(plan: Plan, call: Call, error: BaseException) -> None:
-    Hold(plan.frame, call, plan.items, plan.tally).cut(error)
+def _quick_hold(plan: Plan, call: Call, started_ns: int) -> Hold:
+    """The hold that the quick lane did without."""
+    hold = Hold(plan.frame, call, plan.items, plan.tally)
+    hold.started_ns = started_ns
+    return hold
 
 
 def _async_function(site: Site) -> Callable[..., Any]:
@@ -166,13 +174,18 @@ def _async_function(site: Site) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
         if plan is not None:
+            started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
-                _quick_cut(plan, call, error)
+                _quick_hold(plan, call, started_ns).cut(error)
                 raise
             if settle is None:
                 _quick_done(plan)
+                if started_ns:
+                    tell_quick(plan, call, started_ns)
+            elif started_ns:
+                site.done(_quick_hold(plan, call, started_ns), result, None)
             else:
                 _quick_settle(plan, site, result)
             return result
@@ -220,13 +233,18 @@ def _function(site: Site) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
         if plan is not None:
+            started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                _quick_cut(plan, call, error)
+                _quick_hold(plan, call, started_ns).cut(error)
                 raise
             if settle is None:
                 _quick_done(plan)
+                if started_ns:
+                    tell_quick(plan, call, started_ns)
+            elif started_ns:
+                site.done(_quick_hold(plan, call, started_ns), result, None)
             else:
                 _quick_settle(plan, site, result)
             return result
@@ -291,7 +309,7 @@ def budgeted(
     name: str | None = None,
     model: str | None = None,
     provider: str | None = None,
-    policy: object = None,
+    policy: PolicyLike = None,
     on_error: OnError = "charge",
     retry: Retrying | None = None,
     measure: tuple[Measure, ...] = (),
@@ -308,7 +326,7 @@ def budgeted(
     name: str | None = None,
     model: str | None = None,
     provider: str | None = None,
-    policy: object = None,
+    policy: PolicyLike = None,
     on_error: OnError = "charge",
     retry: Retrying | None = None,
     measure: tuple[Measure, ...] = (),

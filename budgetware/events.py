@@ -42,6 +42,20 @@ def status_of(outcome: str, error: BaseException | None) -> int:
     return _STATUS[outcome]
 
 
+def error_name(error: BaseException | None) -> str | None:
+    """The qualified name of an exception's type, a group of one unwrapped; never its text."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if error is None:
+        return None
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
+
+
+def _qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 @dataclass(slots=True)
 class UsageEvent:
     """The record of one reservation; under `retry`, of one attempt. Treat it as read-only.

@@ -5,12 +5,11 @@ A frame is made once per task; the context variable holds the innermost. Not her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
-from . import telemetry
 from .accounts import acquire, drain, release
 from .clock import Clock, SystemClock
 from .events import Events
@@ -18,8 +17,10 @@ from .kernel.dims import known_dim
 from .kernel.tree import Item, Node, Payers, payers
 from .pricing import PriceBook
 from .tallies import Tallies, Tally
+from .telemetry.service import Telemetry
 
 if TYPE_CHECKING:
+    from .limits import TaskLimits
     from .tasks import TaskBudget
 
 MAX_PLANS = 512
@@ -45,7 +46,7 @@ class Runtime:
         self.events = Events()
         self.tallies = Tallies()
         self.nodes: set[Node] = set()
-        self.telemetry = telemetry.Telemetry(self, tracer_provider, meter_provider)
+        self.telemetry = Telemetry(self, tracer_provider, meter_provider)
         self.expiring: dict[int, tuple[int, Callable[[], object]]] = {}
 
     def sweep(self) -> None:
@@ -95,10 +96,11 @@ class Plan:
     `direct` says that booking what was held is one addition per payer.
     """
 
-    __slots__ = ("direct", "frame", "items", "tally")
+    __slots__ = ("direct", "events", "frame", "items", "tally")
 
-    def __init__(self, frame: Frame, items: tuple[Item, ...], tally: Tally) -> None:
+    def __init__(self, frame: Frame, items: Sequence[Item], tally: Tally) -> None:
         self.frame = frame
+        self.events = frame.runtime.events
         self.items = items
         self.tally = tally
         self.direct = not any(dim == "memory" or above for dim, _n, (_cells, above) in items)
@@ -117,11 +119,11 @@ class Frame:
         "deadline_ns",
         "finishing",
         "has_warn",
+        "held",
         "limits_usd",
         "name",
         "now_ns",
         "observer",
-        "path",
         "payers",
         "plans",
         "principal",
@@ -146,23 +148,29 @@ class Frame:
         self.principal = principal
         self.finishing = finishing
         self.name = chain[0].name if chain else ""
-        self.path = chain[0].path if chain else ""
         self.now_ns: Callable[[], int] = runtime.clock.now_ns
         self.observer = runtime.telemetry.observer()
         self.payers: dict[str, Payers] = {}
         self.plans: dict[Shape, Plan] = {}
         self.quick: dict[Shape, Plan] = {}
+        self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
         self.has_warn = False
         self.limits_usd = False
+        is_timed = False
         for node in chain:
-            for cell in node.cells.values():
-                self.has_warn = self.has_warn or cell.warn is not None
-                self.limits_usd = self.limits_usd or (
-                    cell.dim == "usd" and cell.limit is not None
-                )
+            limits: TaskLimits = node.owner.plan.limits
+            self.has_warn = self.has_warn or limits.has_warn
+            self.limits_usd = self.limits_usd or "usd" in limits.cells
+            is_timed = is_timed or node.deadline_ns is not None
         self.deadline_ns = 0
-        self.look_at_deadlines()
+        if is_timed:
+            self.look_at_deadlines()
+
+    @property
+    def path(self) -> str:
+        """The names of the task and its ancestors, outermost first; `""` outside any task."""
+        return self.chain[0].path if self.chain else ""
 
     def look_at_deadlines(self) -> None:
         """Note the next instant at which a deadline or its warning must be looked at."""
@@ -175,12 +183,21 @@ class Frame:
         ]
         self.deadline_ns = min(times, default=0)
 
-    def items(self, amounts: Iterable[tuple[str, int]]) -> tuple[Item, ...]:
+    def items(self, amounts: Iterable[tuple[str, int]]) -> list[Item]:
         """Pair amounts with their payers; raises `InvalidAmount` for an unknown dimension."""
         known = self.payers
-        return tuple(
-            [(dim, n, known.get(dim) or self._payers(dim)) for dim, n in amounts]
-        )
+        return [(dim, n, known.get(dim) or self._payers(dim)) for dim, n in amounts]
+
+    def items_of(self, amounts: Amounts) -> list[Item]:
+        """The same for amounts that may come again; kept, outside any task apart."""
+        items = self.held.get(amounts)
+        if items is None:
+            items = self.items(amounts)
+            if self.chain:
+                if len(self.held) >= MAX_PLANS:
+                    self.held.clear()
+                self.held[amounts] = items
+        return items
 
     def _payers(self, dim: str) -> Payers:
         name = known_dim(dim)
@@ -202,7 +219,7 @@ class Frame:
                     self.plans.clear()
                     self.quick.clear()
                 self.plans[shape] = plan
-                if plan.direct and self.observer is None and not self.finishing:
+                if plan.direct and tally.amounts and self.observer is None and not self.finishing:
                     self.quick[shape] = plan
         return plan
 

@@ -31,7 +31,7 @@ from .kernel.tree import AS_HELD, Cell, Item, correct, settle, try_hold, worst_o
 from .kernel.tree import hold as hold_anyway
 from .kernel.verdict import CONTINUE, Verdict
 from .settlement import Reader, Report, Used, held_tokens, merge, read_quickly
-from .tallies import Tally
+from .tallies import Tally, debts
 from .usage import Usage
 
 State = Literal["held", "committed", "released", "assumed"]
@@ -40,18 +40,21 @@ Price = int | str | Decimal | float
 
 def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
     """Turn amounts as users give them into units, or raise `InvalidAmount`."""
-    checked: list[tuple[str, int]] = []
     for dim, value in amounts.items():
-        if type(value) is not int or dim == "usd":
-            value = to_units(known_dim(dim), value)
-        elif not 0 <= value < ABOVE_MAX:
-            check_amount(known_dim(dim), value)
-        if dim == "millis":
-            raise InvalidAmount(
-                "millis is wall clock and cannot be reserved: give the task seconds=..."
-            )
-        checked.append((dim, value))
-    return tuple(checked)
+        if type(value) is not int or not 0 <= value < ABOVE_MAX or dim in _NOT_PLAIN:
+            return tuple([(dim, _check_one(dim, value)) for dim, value in amounts.items()])
+    return tuple(amounts.items())
+
+
+_NOT_PLAIN = frozenset(("usd", "millis"))
+
+
+def _check_one(dim: str, value: object) -> int:
+    if dim == "millis":
+        raise InvalidAmount(
+            "millis is wall clock and cannot be reserved: give the task seconds=..."
+        )
+    return to_units(known_dim(dim), value)
 
 
 def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> Amounts:
@@ -61,16 +64,14 @@ def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> 
     for dim in (*amounts, *computed):
         check_dim(dim)
         if dim == "millis":
-            check_amounts({dim: 0})
+            _check_one(dim, 0)
     return tuple(
         (dim, to_units(dim, value) if is_declared(dim) else check_amount(dim, value))
         for dim, value in amounts.items()
     )
 
 
-def with_price(
-    frame: Frame, call: Call, amounts: Sequence[tuple[str, int]]
-) -> Sequence[tuple[str, int]]:
+def with_price(frame: Frame, call: Call, amounts: Amounts) -> Amounts:
     """Add the `usd` a named model may cost at most, where some payer limits `usd`.
 
     Raises:
@@ -96,17 +97,17 @@ def _is_limited(cell: Cell | None) -> bool:
     return cell is not None and cell.limit is not None
 
 
-def hold(frame: Frame, call: Call, amounts: Sequence[tuple[str, int]]) -> Hold | Refusal:
+def hold(frame: Frame, call: Call, amounts: Amounts) -> Hold | Refusal:
     """Request amounts that differ from call to call. Never waits."""
     if call.model is None or not frame.limits_usd:
-        return request(frame, call, frame.items(amounts), frame.tally(call.operation))
+        return request(frame, call, frame.items_of(amounts), frame.tally(call.operation))
     priced = with_price(frame, call, amounts)
     items = frame.items(priced)
     return request(frame, call, items, frame.tally(call.operation), priced is not amounts)
 
 
 def request(
-    frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally, priced: bool = False
+    frame: Frame, call: Call, items: Sequence[Item], tally: Tally, priced: bool = False
 ) -> Hold | Refusal:
     """Hold `items` on all payers, or say who refuses. Never waits.
 
@@ -122,7 +123,8 @@ def request(
         try:
             acquire()
             held = try_hold(items)
-            tally.admitted += held
+            if held:
+                tally.admitted += 1
         finally:
             release()
     if not held:
@@ -167,7 +169,7 @@ class Hold:
     verdict: Verdict = CONTINUE
 
     def __init__(
-        self, frame: Frame, call: Call, items: tuple[Item, ...], tally: Tally
+        self, frame: Frame, call: Call, items: Sequence[Item], tally: Tally
     ) -> None:
         self.frame = frame
         self.call = call
@@ -211,9 +213,9 @@ class Hold:
 
     def read(self, used: Used, amounts: Mapping[str, Any]) -> Report:
         """Turn a report into units; raises `InvalidAmount`."""
-        if not self.priced:
+        if self.call.model is None:
             report = read_quickly(self.items, used, amounts)
-            if report is not None and self.call.model is None:
+            if report is not None:
                 return report
         reader = self._reader()
         report = reader.read(used, amounts)
@@ -249,6 +251,7 @@ class Hold:
         """Book `report` (None: what is held) and leave `held`; False if it had left before."""
         items = self.items
         crossed: list[Cell] | None = None
+        before: dict[Cell, int] | None = None
         try:
             acquire()
             if self.state != "held":
@@ -257,17 +260,19 @@ class Hold:
             if report is None:
                 report = [AS_HELD] * len(items)
                 self.tally.count_held(items)
-            else:
-                self.tally.count(items, report)
+            elif self.tally.count(items, report):
+                before = debts(items)
             self.booked = report
             crossed = settle(items, report, assumed=state == "assumed")
+            if before is not None:
+                self.frame.runtime.tallies.overdrawn(before)
         finally:
             release()
         if outcome != "completed":
             self.outcome = outcome
         if crossed:
             warn(crossed)
-        if not self.told_late:
+        if not self.told_late and self.is_watched():
             self.tell(error)
         return True
 
@@ -283,18 +288,19 @@ class Hold:
         return self.state
 
     def _settle_again(self, state: State, report: Report | None) -> None:
-        before = self.units()
-        after = before
-        if report is not None:
-            after = [
-                n if used < 0 else used
-                for (_dim, n, _payers), used in zip(self.items, report, strict=True)
-            ]
         try:
             acquire()
+            before = after = self.units()
+            if report is not None:
+                after = [
+                    n if used < 0 else used
+                    for (_dim, n, _payers), used in zip(self.items, report, strict=True)
+                ]
             correcting = self.state == "assumed"
             if correcting:
+                owed = debts(self.items)
                 correct(self.items, before, after)
+                self.frame.runtime.tallies.overdrawn(owed)
                 self.state = state
                 self.booked = after
                 self.tally.correct(self.items, before, after)
@@ -338,6 +344,11 @@ class Hold:
         """End it because nobody did in time."""
         self.close("assumed", self.record)
 
+    def is_watched(self) -> bool:
+        """Whether anybody is to be told of its end."""
+        runtime = self.frame.runtime
+        return bool(self.span is not None or runtime.events.listeners or runtime.expiring)
+
     def tell(self, error: BaseException | None) -> None:
         """Tell of the end: event, span, metric. Without the lock."""
         runtime = self.frame.runtime
@@ -364,10 +375,12 @@ def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
     booking = Hold(frame, PLAIN, items, tally)
     try:
         acquire()
+        owed = debts(items)
         crossed = hold_anyway(items)
         settle(items, [n for _dim, n in checked])
         booking.state = "committed"
         tally.count_held(items)
+        frame.runtime.tallies.overdrawn(owed)
         verdict = worst_of(items)
     finally:
         release()

@@ -12,7 +12,7 @@ from .admission import exceeded
 from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount
 from .kernel.budget import Limit
-from .kernel.dims import declare, known_dim, to_units
+from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, to_units
 from .kernel.tree import Cell, Node, lending, raise_limit, shortages
 
 if TYPE_CHECKING:
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 LimitValue = int | str | Decimal | float | Limit
 _NS = 1_000_000_000
+_COUNTED = frozenset(BUILT_IN) - {"usd", "millis"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskLimits:
     """Checked limits, in units: {dimension: (limit, warn, keep)}, and the time in ns."""
 
     cells: dict[str, tuple[int, int | None, int]]
     time_ns: int | None
     warn_ns: int | None
+    has_warn: bool
 
     def put_on(self, node: Node) -> None:
         """Give the node its cells."""
@@ -44,11 +46,16 @@ def parse_limits(
         raise ConfigurationError(
             "task_budget has no limit: name at least one, as in task_budget(tokens=50_000)"
         )
-    share = parse_share(warn_at)
-    kept = dict(keep or {})
+    share = None if warn_at is None else parse_share(warn_at)
+    kept = {} if keep is None else dict(keep)
     cells: dict[str, tuple[int, int | None, int]] = {}
     time_ns = warn_ns = None
+    has_warn = share is not None
     for name, value in limits.items():
+        if type(value) is int and 0 < value < ABOVE_MAX and name in _COUNTED:
+            if share is None and not kept:
+                cells[name] = (value, None, 0)
+                continue
         if name in ("seconds", "millis"):
             if time_ns is not None:
                 raise InvalidAmount("seconds and millis are the same limit: give one of them")
@@ -56,11 +63,12 @@ def parse_limits(
             continue
         dim = declare(name)
         limit, warn = parse_limit(dim, value, share)
-        cells[dim] = (limit, warn, _parse_keep(dim, kept.pop(name, 0), limit))
+        has_warn = has_warn or warn is not None
+        cells[dim] = (limit, warn, _parse_keep(dim, kept.pop(name), limit) if name in kept else 0)
     if kept:
         name = next(iter(kept))
         raise InvalidAmount(f"keep: {name!r} has no limit here; keep is a part of a limit")
-    return TaskLimits(cells, time_ns, warn_ns)
+    return TaskLimits(cells, time_ns, warn_ns, has_warn)
 
 
 def parse_limit(dim: str, value: LimitValue, share: Decimal | None) -> tuple[int, int | None]:

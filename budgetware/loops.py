@@ -45,6 +45,11 @@ def current_loop() -> Any | None:
     return None
 
 
+def native_cancels(task: object | None) -> int:
+    """How often an asyncio task was cancelled and not uncancelled; 0 for anything else."""
+    return task.cancelling() if isinstance(task, asyncio.Task) else 0
+
+
 def call_on(loop: Any, fn: Callable[[], object]) -> None:
     """Run `fn` on `loop`: at once if this is its thread, else as soon as it gets to it.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .events import Outcome, UsageEvent, status_of
+from .events import Outcome, UsageEvent, error_name, status_of
 from .calls import Call
-from .frames import Frame
+from .frames import Frame, Plan
 from .ids import id_of, numbers
 from .kernel.dims import from_units
 from .kernel.tree import Item
@@ -38,20 +38,6 @@ def _is_cancellation(error: BaseException) -> bool:
     return current_loop() is not None and isinstance(error, anyio.get_cancelled_exc_class())
 
 
-def error_name(error: BaseException | None) -> str | None:
-    """The qualified name of an exception's type, a group of one unwrapped; never its text."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if error is None:
-        return None
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def tell(
     hold: Hold,
     outcome: Outcome,
@@ -77,6 +63,15 @@ def tell(
     )
 
 
+def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:
+    """Tell of a call of the quick lane that was charged what it held."""
+    frame, items = plan.frame, plan.items
+    events, clock = plan.events, frame.runtime.clock
+    duration_ns = frame.now_ns() - started_ns
+    facts = (frame, call, items, next(numbers), clock.time(), duration_ns, None)
+    events.emit(partial(_event, *facts, "completed", None, None))
+
+
 def tell_refusal(refusal: Refusal) -> None:
     """Tell of a call that did not run: one event, with nothing charged."""
     frame = refusal.frame
@@ -97,12 +92,18 @@ def _event(
     number: int,
     timestamp: float,
     duration_ns: int,
-    charged: Sequence[int],
+    charged: Sequence[int] | None,
     outcome: Outcome,
     error: BaseException | None,
     usage: Usage | None,
 ) -> UsageEvent:
     """Made when it is read: an event that nobody reads costs its call next to nothing."""
+    reserved = {dim: from_units(dim, n) for dim, n, _payers in items}
+    if charged is None:
+        as_charged = dict(reserved)
+    else:
+        pairs = zip(items, charged, strict=True)
+        as_charged = {item[0]: from_units(item[0], n) for item, n in pairs}
     return UsageEvent(
         timestamp,
         id_of(number),
@@ -114,8 +115,8 @@ def _event(
         call.provider,
         None,
         usage,
-        {dim: from_units(dim, n) for dim, n, _payers in items},
-        {item[0]: from_units(item[0], n) for item, n in zip(items, charged, strict=True)},
+        reserved,
+        as_charged,
         duration_ns / 1e6,
         0.0,
         status_of(outcome, error),

@@ -44,6 +44,8 @@ class Terminate:
 
 
 Policy = Reject | Terminate
+PolicyLike = Policy | str | None
+"""How users give one: an object, its name, or nothing."""
 _NAMED: dict[str, Policy] = {"reject": Reject(), "terminate": Terminate()}
 DEFAULT = _NAMED["reject"]
 

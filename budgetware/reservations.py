@@ -14,10 +14,11 @@ from .accounts import book_later
 from .admission import Refusal, refuse_async, refuse_sync
 from .calls import PLAIN, Call, OnError
 from .clock import parse_seconds
-from .errors import InvalidAmount
-from .frames import current_frame
+from .errors import InvalidAmount, ReservationError
+from .frames import Amounts, current, current_frame
 from .holds import Hold, Price, State
 from .kernel.verdict import Verdict
+from .policies import PolicyLike
 from .settlement import Used
 
 EXPIRES_SECONDS = 600.0
@@ -25,39 +26,89 @@ EXPIRES_SECONDS = 600.0
 
 
 class Reservation:
-    """An amount held before a call; it ends exactly once.
+    """An amount held before a call; it ends exactly once. `reserve(...)` makes one.
 
-    As a context manager it ends with its block, as `reserve` does.
+    Enter it (`async with`, `with`) or await it: then the current task and its ancestors pay, all
+    or none; outside any task nobody does. Granted, it does not yield to the event loop; refused,
+    it does (with `with` it cannot). A block ends it; an awaited one is ended by `commit` or
+    `release`, and is charged when it expires or is collected.
+
+    Args:
+        policy: may be stricter than the payers' own, never weaker.
+        on_error: `"release"`, or a callable of the exception that answers so: an error of the
+            block means that nothing was paid for.
+        kind: `"tool"`, `"llm"` or `"embeddings"`: makes a span.
+        name, model, provider: of what is called. A model has its price held, where `usd` is
+            limited.
+        expires_in: seconds, or a text such as `"2m"`, after which it is assumed; by default
+            never in a block, and 10 minutes for an awaited one.
+        **amounts: what to hold, by dimension; `usd` in dollars.
+
+    Raises:
+        InvalidAmount: at once; nothing has changed.
+        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice: on entering; nothing is held.
     """
 
-    __slots__ = ("__weakref__", "_hold")
+    _amounts: Amounts = ()
+    _call = PLAIN
+    _expires_seconds: float | None = None
+    _asked = True
+    _is_bare = False
+    _hold: Hold | None = None
 
-    def __init__(self, hold: Hold) -> None:
-        self._hold = hold
+    def __init__(
+        self,
+        *,
+        policy: PolicyLike = None,
+        on_error: OnError = "charge",
+        kind: str | None = None,
+        name: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        expires_in: float | str | None = None,
+        **amounts: Price,
+    ) -> None:
+        self._amounts = holds.check_amounts(amounts)
+        if not amounts:
+            raise InvalidAmount(
+                "reserve() holds nothing: name an amount, as in reserve(tokens=800)"
+            )
+        if expires_in is not None:
+            self._expires_seconds = parse_seconds("expires_in", expires_in)
+        if not (kind is name is model is provider is policy is None and on_error == "charge"):
+            self._call = Call(
+                kind=kind, name=name, model=model, provider=provider, policy=policy,
+                on_error=on_error,
+            )  # fmt: skip
+        self._asked = False
 
     @property
     def id(self) -> str:
         """Unique in this process and, by a random prefix, beyond it."""
-        return self._hold.id
+        return self._held().id
 
     @property
     def amounts(self) -> dict[str, int | Decimal]:
         """What was held, by dimension; `usd` in dollars."""
-        return self._hold.amounts()
+        return self._held().amounts()
 
     @property
     def state(self) -> State:
         """`held`, then `committed`, `released` or `assumed` (charged, but nobody said so)."""
-        self._hold.frame.runtime.sweep()
-        return self._hold.state
+        hold = self._held()
+        hold.frame.runtime.sweep()
+        return hold.state
 
     @property
     def verdict(self) -> Verdict:
         """How its payers stood when it was granted: `continue` or `warn`."""
-        return self._hold.verdict
+        return self._held().verdict
 
     def __repr__(self) -> str:
-        return f"<Reservation {self.id} {self._hold.state} {self.amounts}>"
+        hold = self._hold
+        if hold is None:
+            return f"<Reservation not entered {dict(self._amounts)}>"
+        return f"<Reservation {hold.id} {hold.state} {hold.amounts()}>"
 
     def commit(self, used: Used = None, /, **amounts: Any) -> State:
         """Book what the call really used; less returns to every payer, more is debt.
@@ -74,7 +125,7 @@ class Reservation:
             InvalidAmount: a number, or a dimension that is not held; nothing has changed.
             AlreadySettled: it was settled before with other numbers; those stand.
         """
-        hold = self._hold
+        hold = self._hold or self._held()
         if used is None and not amounts:
             return hold.settle("committed", hold.record)
         return hold.settle("committed", hold.read(used, amounts))
@@ -84,107 +135,31 @@ class Reservation:
 
         Returns and raises as `commit` does.
         """
-        return self._hold.settle("released", self._hold.nothing())
+        hold = self._held()
+        return hold.settle("released", hold.nothing())
 
     def record(self, used: Used = None, /, **amounts: Any) -> None:
         """Note the usage so far, given as to `commit`: cumulative, the highest counts.
 
         A block that is then cut short books this instead of what is held.
         """
-        self._hold.note(used, amounts)
+        self._held().note(used, amounts)
 
-    def __enter__(self) -> Reservation:
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        _leave(self._hold, error)
-
-    async def __aenter__(self) -> Reservation:
-        return self
-
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        _leave(self._hold, error)
-
-
-class BareReservation(Reservation):
-    """One that no block ends: it expires, and is assumed when it is collected."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        if self._hold.state == "held":
-            book_later(self._hold.expire)
-
-
-class reserve:  # noqa: N801 - it reads as the verb it is
-    """Hold amounts before a call: `async with`, `with`, or `await` it for a bare reservation.
-
-    The current task and its ancestors pay, all or none; outside any task nobody does. Granted,
-    it does not yield to the event loop; refused, it does (with `with` it cannot). A bare
-    reservation is ended by `commit` or `release`; it is charged when it expires or is collected.
-
-    Args:
-        policy: may be stricter than the payers' own, never weaker.
-        on_error: `"release"`, or a callable of the exception that answers so: an error of the
-            block means that nothing was paid for.
-        kind: `"tool"`, `"llm"` or `"embeddings"`: makes a span.
-        name, model, provider: of what is called. A model has its price held, where `usd` is
-            limited.
-        expires_in: seconds, or a text such as `"2m"`, after which it is assumed; by default
-            never in a block, and 10 minutes for a bare one.
-        **amounts: what to hold, by dimension; `usd` in dollars.
-
-    Raises:
-        InvalidAmount: at once; nothing has changed.
-        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice: on entering; nothing is held.
-    """
-
-    __slots__ = ("_amounts", "_call", "_expires_seconds", "_hold", "_unused")
-
-    def __init__(
-        self,
-        *,
-        policy: object = None,
-        on_error: OnError = "charge",
-        kind: str | None = None,
-        name: str | None = None,
-        model: str | None = None,
-        provider: str | None = None,
-        expires_in: float | str | None = None,
-        **amounts: Price,
-    ) -> None:
-        self._unused = False
-        self._amounts = holds.check_amounts(amounts)
-        if not amounts:
-            raise InvalidAmount(
-                "reserve() holds nothing: name an amount, as in reserve(tokens=800)"
+    def _held(self) -> Hold:
+        if self._hold is None:
+            raise ReservationError(
+                "the reservation was not granted yet: enter it with `async with`, or await it"
             )
-        self._expires_seconds = (
-            None if expires_in is None else parse_seconds("expires_in", expires_in)
-        )
-        if kind is name is model is provider is policy is None and on_error == "charge":
-            self._call = PLAIN
-        else:
-            self._call = Call(
-                kind=kind, name=name, model=model, provider=provider, policy=policy,
-                on_error=on_error,
-            )  # fmt: skip
-        self._unused = True
+        return self._hold
 
-    def request(self) -> Hold | Refusal:
-        """Hold, or say who refuses; for `reserve_nowait`."""
-        self._unused = False
-        return holds.hold(current_frame(), self._call, self._amounts)
+    def _request(self) -> Hold | Refusal:
+        if self._asked:
+            raise ReservationError("a reservation is entered once: call reserve() again")
+        self._asked = True
+        frame = current.get(None)
+        if frame is None or not frame.chain:
+            frame = current_frame()
+        return holds.hold(frame, self._call, self._amounts)
 
     def _open(self, hold: Hold) -> Reservation:
         hold.told_late = True
@@ -193,21 +168,33 @@ class reserve:  # noqa: N801 - it reads as the verb it is
             hold.span.attach()
         if self._expires_seconds is not None:
             _expire_in(hold, self._expires_seconds)
-        return Reservation(hold)
+        return self
+
+    def _open_bare(self, hold: Hold) -> Reservation:
+        self._hold = hold
+        self._is_bare = True
+        _expire_in(hold, self._expires_seconds or EXPIRES_SECONDS)
+        return self
 
     def _close(self, error: BaseException | None) -> None:
-        hold = self._hold
-        if hold.span is not None:
+        hold = self._held()
+        if hold.span is not None and hold.told_late:
             hold.span.detach()
         if isinstance(error, GeneratorExit) and hold.state == "held":
             hold.told_late = False  # it may be booked later, and is told of then
-            _leave(hold, error)
-            return
-        _leave(hold, error)
-        hold.tell(error)
+        try:
+            if error is not None:
+                hold.cut(error)
+            elif hold.state == "held":
+                hold.leave()
+        finally:  # `on_error` may raise
+            if hold.told_late:
+                hold.tell(error)
 
     async def __aenter__(self) -> Reservation:
-        answer = self.request()
+        if self._is_bare:
+            return self
+        answer = self._request()
         if isinstance(answer, Refusal):
             await refuse_async(answer)
         return self._open(answer)
@@ -221,7 +208,9 @@ class reserve:  # noqa: N801 - it reads as the verb it is
         self._close(error)
 
     def __enter__(self) -> Reservation:
-        answer = self.request()
+        if self._is_bare:
+            return self
+        answer = self._request()
         if isinstance(answer, Refusal):
             refuse_sync(answer)
         return self._open(answer)
@@ -238,19 +227,25 @@ class reserve:  # noqa: N801 - it reads as the verb it is
         return self._wait().__await__()
 
     async def _wait(self) -> Reservation:
-        answer = self.request()
+        answer = self._request()
         if isinstance(answer, Refusal):
             await refuse_async(answer)
-        return self.bare(answer)
+        return self._open_bare(answer)
 
-    def bare(self, hold: Hold) -> Reservation:
-        """Hand out a reservation that no block ends."""
-        reservation = BareReservation(hold)
-        _expire_in(hold, EXPIRES_SECONDS if self._expires_seconds is None else self._expires_seconds)
-        return reservation
+    def now(self) -> Reservation:
+        """Hold at once or raise; what `reserve_nowait` does."""
+        answer = self._request()
+        if isinstance(answer, Refusal):
+            refuse_sync(answer)
+        return self._open_bare(answer)
 
     def __del__(self) -> None:
-        if self._unused:
+        hold = self._hold
+        if hold is not None:
+            if hold.state == "held":  # nobody can end it any more
+                hold.told_late = False
+                book_later(hold.expire)
+        elif not self._asked:
             warnings.warn(
                 f"reserve({dict(self._amounts)}) was never entered or awaited: nothing was held",
                 ResourceWarning,
@@ -259,9 +254,13 @@ class reserve:  # noqa: N801 - it reads as the verb it is
             )
 
 
+reserve = Reservation
+"""Hold amounts before a call: `async with reserve(tokens=800) as reservation: …`."""
+
+
 def reserve_nowait(
     *,
-    policy: object = None,
+    policy: PolicyLike = None,
     on_error: OnError = "charge",
     kind: str | None = None,
     name: str | None = None,
@@ -274,14 +273,10 @@ def reserve_nowait(
 
     Arguments and errors as `reserve`. The reservation is itself a context manager.
     """
-    wanted = reserve(
+    return Reservation(
         policy=policy, on_error=on_error, kind=kind, name=name, model=model, provider=provider,
         expires_in=expires_in, **amounts,
-    )  # fmt: skip
-    answer = wanted.request()
-    if isinstance(answer, Refusal):
-        refuse_sync(answer)
-    return wanted.bare(answer)
+    ).now()  # fmt: skip
 
 
 def charge(**amounts: Price) -> Verdict:
@@ -297,13 +292,6 @@ def charge(**amounts: Price) -> Verdict:
         NoBudget: outside any task in strict mode.
     """
     return holds.charge(current_frame(), amounts)
-
-
-def _leave(hold: Hold, error: BaseException | None) -> None:
-    if error is None:
-        hold.leave()
-    else:
-        hold.cut(error)
 
 
 def _expire_in(hold: Hold, seconds: float) -> None:

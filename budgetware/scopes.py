@@ -5,34 +5,38 @@ Only the owner of a task opens a scope. Not here: when a task must end (`admissi
 
 from __future__ import annotations
 
+import math
 from contextvars import Token
+from threading import get_ident
 from typing import Any
 
 import anyio
 
 from .frames import Frame, current
 from .kernel.tree import Node
-from .loops import call_on, current_loop, current_stack, current_task, post
+from .loops import call_on, current_loop, current_stack, current_task, native_cancels, post
 from .termination import is_ours, terminated
 
 
 class OwnerScope:
     """Open between `enter` and `close`, which run in one task, or one thread without a loop."""
 
-    __slots__ = ("_cancel_scope", "_loop", "_token", "expired", "stack")
+    __slots__ = ("_cancel_scope", "_cancels_before", "_loop", "_token", "expired", "stack")
 
     def __init__(self) -> None:
         self.stack: object | None = None
         self.expired = False
         self._token: Token[Frame] | None = None
         self._cancel_scope: anyio.CancelScope | None = None
+        self._cancels_before: int | None = None
         self._loop: Any = None
 
     def enter(self, frame: Frame, remaining_seconds: float | None) -> None:
         """Make `frame` current; in a task, open a cancel scope with that deadline."""
         self._token = current.set(frame)
-        self.stack = current_stack()
-        if current_task() is None:
+        task = current_task()
+        self.stack = task or get_ident()
+        if task is None:
             return
         self._loop = current_loop()
         scope = anyio.CancelScope()
@@ -45,7 +49,12 @@ class OwnerScope:
         """Cancel what runs inside, from any thread."""
         scope = self._cancel_scope
         if scope is not None:
-            call_on(self._loop, scope.cancel)
+            call_on(self._loop, lambda: self._cancel(scope))
+
+    def _cancel(self, scope: anyio.CancelScope) -> None:
+        if not scope.cancel_called:
+            self._cancels_before = native_cancels(self.stack)
+        scope.cancel()
 
     def extend(self, seconds: float) -> None:
         """Move the deadline; from any thread."""
@@ -57,10 +66,12 @@ class OwnerScope:
         """Leave the scope; what it did not swallow is returned."""
         scope, self._cancel_scope = self._cancel_scope, None
         token, self._token = self._token, None
-        self.stack = None
+        stack, self.stack = self.stack, None
         if scope is not None:
             error = _exit(scope, error)
             self.expired = scope.cancelled_caught
+            if native_cancels(stack) == self._cancels_before and _is_of(scope, error):
+                error = None
         if token is not None:
             _reset(token)
         return error
@@ -77,6 +88,19 @@ def _exit(scope: anyio.CancelScope, error: BaseException | None) -> BaseExceptio
     except BaseException as remains:
         return remains
     return None if swallowed else error
+
+
+def _is_of(scope: anyio.CancelScope, error: BaseException | None) -> bool:
+    """Say whether this cancellation is the scope's own all the same.
+
+    Until Python 3.13 an `asyncio.TaskGroup` whose child failed leaves its parent with one native
+    cancellation too many; anyio takes that for one that came together with its own.
+    """
+    return (
+        isinstance(error, anyio.get_cancelled_exc_class())
+        and str(error).startswith(f"Cancelled via cancel scope {id(scope):x} ")
+        and anyio.current_effective_deadline() > -math.inf
+    )
 
 
 def _reset(token: Token[Frame]) -> None:

@@ -81,7 +81,7 @@ class CallStream:
 
     def ended(self, error: BaseException | None) -> BaseException | None:
         hold = self.hold
-        if error is self._settling:
+        if error is not None and error is self._settling:
             hold.record = None
         hold.record = with_cpu(hold, hold.record, self._meter)
         if error is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .kernel.tree import Item
+from .kernel.tree import Cell, Item
 
 MAX_NAMES = 200
 MAX_TALLIES = 4_096
@@ -33,13 +33,19 @@ class Tally:
         self.usage: dict[str, int] = {}
         self.corrections: dict[str, int] = {}
 
-    def count(self, items: Sequence[Item], used: Sequence[int]) -> None:
-        """Count what was booked of each dimension; levels are not usage."""
+    def count(self, items: Sequence[Item], used: Sequence[int]) -> bool:
+        """Count what was booked of each dimension; levels are not usage.
+
+        Returns whether anything used more than it held.
+        """
         usage = self.usage
+        is_over = False
         for i, (dim, n, _payers) in enumerate(items):
             if dim != "memory":
                 units = used[i]
                 usage[dim] = usage.get(dim, 0) + (n if units < 0 else units)
+                is_over = is_over or units > n
+        return is_over
 
     def count_held(self, items: Sequence[Item]) -> None:
         """Count a call that was charged exactly what it held."""
@@ -75,6 +81,7 @@ class Tallies:
         self._by_key: dict[tuple[str, str, tuple[tuple[str, int], ...]], Tally] = {}
         self._names: set[str] = set()
         self.refusals: dict[tuple[str, str, str, str], int] = {}
+        self.overdrafts: dict[tuple[str, str], int] = {}
 
     def name(self, name: str) -> str:
         """The name to count under: beyond 200 distinct ones, `other`."""
@@ -101,6 +108,29 @@ class Tallies:
         key = (decision, self.name(name), dim, operation)
         self.refusals[key] = self.refusals.get(key, 0) + 1
 
+    def overdrawn(self, before: dict[Cell, int]) -> None:
+        """Count by how much the debts of these cells have grown."""
+        for cell, debt in before.items():
+            more = debt_of(cell) - debt
+            if more > 0:
+                key = (self.name(cell.node.name), cell.dim)
+                self.overdrafts[key] = self.overdrafts.get(key, 0) + more
+
     def all(self) -> Iterable[Tally]:
         """A copy that may be walked while calls run."""
-        return list(self._by_key.values())
+        return self._by_key.copy().values()
+
+
+def debts(items: Iterable[Item]) -> dict[Cell, int]:
+    """How far beyond its limit each payer is."""
+    payers = [cell for _dim, _n, (cells, above) in items for cell in (*cells, *_above(above))]
+    return {cell: debt_of(cell) for cell in payers if cell.limit is not None}
+
+
+def _above(above: Iterable[tuple[Cell, Cell]]) -> Iterable[Cell]:
+    return (cell for cell, _via in above)
+
+
+def debt_of(cell: Cell) -> int:
+    """How far beyond its limit a payer is."""
+    return max(0, -(cell.free + cell.returned))

@@ -22,6 +22,7 @@ from .accounts import acquire, release
 from .admission import Refusal, carry_out, look_at_deadlines, refuse_sync, stopped_by
 from .calls import PLAIN
 from .errors import ConfigurationError
+from .events import Outcome
 from .finishing import Finish
 from .frames import Frame, HasRuntime, Runtime, current, default_runtime
 from .generators import refuse_inside_generator
@@ -31,7 +32,8 @@ from .kernel.dims import check_name
 from .kernel.tree import Cell, Node, Snapshot, give_back, open_carve, payers, shortages
 from .kernel.verdict import Verdict
 from .limits import LimitValue, TaskLimits, parse_limits, parse_share, top_up
-from .policies import DEFAULT, Policy, Terminate, parse_policy
+from .outcomes import outcome_of
+from .policies import DEFAULT, Policy, PolicyLike, Terminate, parse_policy
 from .scopes import OwnerScope, converted
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import decorate_task
@@ -47,7 +49,7 @@ _log = logging.getLogger("budgetware")
 _SETTLE_POLL_SECONDS = 0.002
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskPlan:
     """What `task_budget` was given, checked; shared by all calls of a decorated function."""
 
@@ -288,6 +290,8 @@ class TaskBudget:
         if self._span is not None:
             self._span.attach()
         self.scope.enter(self.frame, None if time_ns is None else time_ns / 1e9)
+        if self.node.latch is not None:  # terminated before its block, or between two steps
+            self.scope.cancel()
 
     def leave_scope(self, error: BaseException | None) -> BaseException | None:
         """The opposite; returns what of `error` was not this task's own cancellation."""
@@ -326,17 +330,24 @@ class TaskBudget:
             acquire()
             self.ended_ns = frame.now_ns()
             node.ended = True
-            for cell in list(node.cells.values()):
-                give_back(cell)
+            for dim in node.lent:
+                give_back(node.cells[dim])
             node.guard()
             frame.runtime.nodes.discard(node)
         finally:
             release()
         shown = converted(node, error)
+        if node.latch is not None and shown is not None:
+            frame.runtime.telemetry.terminated(self, shown)
         if self._span is not None:
-            self._span.ended(self, shown)
+            self._span.ended(self, self._outcome(shown), shown)
             self._span = None
         return shown
+
+    def _outcome(self, shown: BaseException | None) -> Outcome:
+        if self.node.latch is not None:
+            return "terminated"
+        return "completed" if shown is None else outcome_of(shown, self.frame)
 
     def __enter__(self) -> TaskBudget:
         refuse_inside_generator()
@@ -391,7 +402,7 @@ def task_budget(
     name: str | None = None,
     /,
     *,
-    policy: object = None,
+    policy: PolicyLike = None,
     principal: str | None = None,
     warn_at: float | None = None,
     on_warn: OnWarn | None = None,
@@ -433,9 +444,9 @@ def task_budget(
     plan = TaskPlan(
         limits=parse_limits(limits, warn_at=warn_at, keep=keep),
         name=None if name is None else check_name("task", name),
-        policy=parse_policy(policy) or DEFAULT,
+        policy=DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
         principal=None if principal is None else check_name("principal", principal),
-        warn_share=parse_share(warn_at),
+        warn_share=None if warn_at is None else parse_share(warn_at),
         on_warn=on_warn,
         carve=bool(carve),
         unpriced=unpriced,

@@ -25,7 +25,7 @@ from budgetware import (
     reserve_nowait,
     task_budget,
 )
-from budgetware.errors import AlreadySettled, ConfigurationError
+from budgetware.errors import AlreadySettled, ConfigurationError, ReservationError
 from budgetware.events import Subscription
 
 Way = Callable[..., AbstractAsyncContextManager[Reservation]]
@@ -420,9 +420,7 @@ def test_a_reservation_in_a_block_does_not_expire_unless_told(
         reservation.release()
 
 
-def test_a_reservation_in_a_block_expires_when_told(
-    clock: HandClock, events: Subscription
-) -> None:
+def test_a_reservation_in_a_block_expires_when_told(clock: HandClock, events: Subscription) -> None:
     with task_budget(tokens=100) as budget:
         with reserve(tokens=30, expires_in=5) as reservation:
             clock.advance(6)
@@ -472,10 +470,6 @@ def test_a_block_that_nobody_can_leave_any_more_is_assumed(events: Subscription)
 
 
 def test_a_coroutine_closed_within_the_block_is_assumed(events: Subscription) -> None:
-    async def body() -> None:
-        async with reserve(tokens=30):
-            await anyio.sleep_forever()
-
     class Stop:
         def __await__(self) -> Iterator[None]:
             yield
@@ -502,7 +496,7 @@ async def test_one_reserve_is_one_block(service: QuotaService) -> None:
     async with task_budget(tokens=100) as budget:
         wanted = reserve(tokens=30)
         async with wanted as reservation:
-            with pytest.raises(ConfigurationError, match=r"reserve\(\) again"):
+            with pytest.raises(ReservationError, match=r"reserve\(\) again"):
                 await wanted.__aenter__()
             reservation.commit(5)
         assert books(budget) == (5, 0, 95, 0)
@@ -514,7 +508,8 @@ async def test_one_reserve_is_one_block(service: QuotaService) -> None:
 @pytest.fixture
 def assumed(events: Subscription) -> Iterator[tuple[TaskBudget, Reservation]]:
     """A task of 100 tokens with one reservation of 30 that was left unsettled."""
-    with task_budget(tokens=100) as budget:
+    with ExitStack() as stack:
+        budget = stack.enter_context(task_budget(tokens=100))
         with reserve(tokens=30) as reservation:
             pass
         taken(events)

@@ -27,9 +27,9 @@ TOP = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES}
 LAYERS = [
     ["kernel", "errors"],
     ["clock", "generators", "ids", "loops", "measures"],
-    ["usage", "usage_fields", "usage_shapes", "pricing", "events"],
+    ["usage", "usage_fields", "usage_shapes", "pricing", "events", "policies"],
     ["telemetry"],
-    ["accounts", "calls", "frames", "policies", "settlement", "tallies", "termination"],
+    ["accounts", "calls", "frames", "settlement", "tallies", "termination"],
     ["outcomes", "admission", "holds"],
     ["finishing", "limits", "scopes", "statements", "streams"],
     ["task_functions", "tasks", "reservations"],

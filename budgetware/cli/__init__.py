@@ -11,6 +11,6 @@ def main() -> None:
     if any(importlib.util.find_spec(name) is None for name in ("typer", "rich")):
         print('budgetware: its command line needs: pip install "budgetware[cli]"', file=sys.stderr)
         raise SystemExit(MISUSED)
-    from .app import make_app  # noqa: PLC0415 (needs the packages just looked for)
+    from .app import make_app
 
     make_app()(prog_name="budgetware")

@@ -132,8 +132,10 @@ class Agent:
                 async with budget.finish():
                     request = await self._answer_request()
                     self.outcome.answer = await self._ask(self._answer, request, "")
-        except (BudgetExceeded, BudgetTerminated, TimeoutError) as refusal:
+        except (BudgetExceeded, BudgetTerminated) as refusal:
             self.outcome.no_answer = plain(str(refusal))
+        except TimeoutError:
+            self.outcome.no_answer = "the model took too long"
         except ModelFailed as failure:
             self.outcome.failure = failure
 

@@ -38,15 +38,13 @@ def run(
     try:
         with source as endpoint, open_screen(progress, plan.keep) as screen:
             result = anyio.run(_job, endpoint, documents, plan, screen, backend=backend)
-    except LocalModelMissing as missing:
-        return _say(progress, missing, MISUSED)
-    except ModelFailed as failure:
-        return _say(progress, failure, FAILED)
     except Exception as error:
-        misuse = budget_error(error)
-        if not isinstance(misuse, ConfigurationError):
+        found = budget_error(error) or error
+        if not isinstance(found, LocalModelMissing | ModelFailed | ConfigurationError):
             raise
-        return _say(progress, misuse, MISUSED)
+        if as_json:
+            print(json.dumps({"error": str(found)}))
+        return _say(progress, found, FAILED if isinstance(found, ModelFailed) else MISUSED)
     if as_json:
         print(json.dumps(to_json(result), indent=2))
     else:

@@ -46,15 +46,7 @@ def find_documents(folder: Path | None) -> list[Document]:
     return list(islice(found, MAX_FILES))
 
 
-def _own_documents() -> Iterator[Document]:
-    package = Path(__file__).resolve().parents[1]
-    readme = _readme(package)
-    if readme is not None:
-        yield Document("README.md", readme)
-    yield from _text_files(package, suffix=".py")
-
-
-def _readme(package: Path) -> Path | None:
+def find_readme(package: Path) -> Path | None:
     """Find the README: beside the package in a source tree, else in the installed metadata."""
     beside = package.parent / "README.md"
     if (package.parent / "pyproject.toml").is_file() and beside.is_file():
@@ -65,6 +57,14 @@ def _readme(package: Path) -> Path | None:
         return None
     metadata = (Path(str(file.locate())) for file in files if file.name == "METADATA")
     return next((path for path in metadata if path.is_file()), None)
+
+
+def _own_documents() -> Iterator[Document]:
+    package = Path(__file__).resolve().parents[1]
+    readme = find_readme(package)
+    if readme is not None:
+        yield Document("README.md", readme)
+    yield from _text_files(package, suffix=".py")
 
 
 def _text_files(folder: Path, *, suffix: str = "") -> Iterator[Document]:

@@ -18,8 +18,9 @@ from typing import Any
 from .dims import BUILT_IN, from_units, known_dim
 from .verdict import Verdict
 
-OPEN = 1 << 62
-"""What stands in for a limit where there is none; it is raised when it runs low."""
+OPEN = 1 << 29
+"""What stands in for a limit where there is none; raised when it runs low, and small, because
+Python subtracts small ints faster."""
 AS_HELD = -1
 """In what was used: this dimension as it was held."""
 GUARDED = 1 << 100
@@ -91,7 +92,6 @@ class Node:
         "lent",
         "name",
         "owner",
-        "path",
         "policy",
         "refusals",
         "unpriced",
@@ -102,7 +102,6 @@ class Node:
         self.name = name
         self.id = id
         self.policy = policy
-        self.path = name if parent is None else f"{parent.path}/{name}"
         self.chain: tuple[Node, ...] = (self,) if parent is None else (self, *parent.chain)
         self.cells: dict[str, Cell] = {}
         self.lent: dict[str, tuple[Cell, ...]] = {}
@@ -121,6 +120,11 @@ class Node:
         if cell is None:
             cell = self.cells[dim] = Cell(self, dim, None, None, 0)
         return cell
+
+    @property
+    def path(self) -> str:
+        """The names from the root to here."""
+        return "/".join([node.name for node in reversed(self.chain)])
 
     @property
     def guarded(self) -> bool:
@@ -188,7 +192,7 @@ class Snapshot:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shortage:
     """A payer that has not enough; units."""
 
@@ -262,8 +266,9 @@ def shortages(items: Iterable[Item], finishing: frozenset[Node]) -> list[Shortag
         for cell in cells:
             if cell.limit is None:
                 if cell.free < n:
-                    cell.base += OPEN
-                    cell.free += OPEN
+                    more = n - cell.free + OPEN
+                    cell.base += more
+                    cell.free += more
                 continue
             room = cell.free if cell.node in finishing else cell.free - cell.keep
             if n > room and n > 0:
@@ -311,11 +316,9 @@ def settle(items: Sequence[Item], used: Sequence[int], *, assumed: bool = False)
     Returns the cells whose warn threshold was crossed by using more than was held.
     """
     crossed: list[Cell] = []
-    for i, item in enumerate(items):
+    for item, reported in zip(items, used):  # noqa: B905 - `strict` costs more than the loop
         dim, held, (cells, above) = item
-        booked = used[i]
-        if booked < 0:
-            booked = held
+        booked = held if reported < 0 else reported
         if above or assumed or dim == "memory":
             _book(item, held, booked, booked if assumed else 0, crossed)
             continue

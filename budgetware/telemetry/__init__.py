@@ -1,19 +1,12 @@
-"""Spans, metrics and logs; a view of what happened, no part of any verdict."""
+"""Spans, metrics and logs; a view of what happened, no part of any verdict.
+
+Needs nothing but OpenTelemetry's API: where no SDK is configured, nothing is made. `setup` is
+for programs that configure none. Not here: usage events, which are facts (`budgetware.events`).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from .baggage import set_baggage
+from .providers import Providers, setup
 
-
-class Telemetry:
-    def __init__(self, runtime: Any, tracer_provider: Any, meter_provider: Any) -> None:
-        pass
-
-    def observer(self) -> Any:
-        return None
-
-    def refused(self, refusal: Any) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+__all__ = ["Providers", "set_baggage", "setup"]

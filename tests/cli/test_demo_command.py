@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from budgetware import cli
 from budgetware.cli.app import make_app
@@ -71,7 +70,7 @@ def test_json_is_one_document_and_nothing_else(folder: Path) -> None:
 
 def test_budget_that_ends_the_work_is_no_failure(folder: Path) -> None:
     with chat_server() as server:
-        result = demo(folder, "--model", server.url, "--json", "--tokens", 1_000, "--parallel", 1)
+        result = demo(folder, "--model", server.url, "--json", "--calls", 6, "--parallel", 1)
     assert result.exit_code == 0
     assert document_of(result)["totals"]["decisions"]["rejected"] == 1
 
@@ -113,6 +112,11 @@ def test_nobody_listening_exits_1(folder: Path) -> None:
     assert result.exit_code == 1
     assert "cannot reach http://127.0.0.1:9/v1" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_nobody_listening_is_said_in_json_too() -> None:
+    result = demo("--model", "http://127.0.0.1:9/v1", "--json")
+    assert "cannot reach" in document_of(result)["error"]
 
 
 def test_price_of_a_foreign_model_is_taken_from_the_command(folder: Path) -> None:

@@ -18,14 +18,14 @@ class Behaviour:
     """What the server does; change it while it runs.
 
     `status` answers instead of a stream; after `breaks_after` chunks the connection is cut; after
-    `holds_after` chunks the first `held_streams` streams only ping, until the client hangs up or
-    `released` is set.
+    `holds_after` chunks it only pings, until the client hangs up or `released` is set. All that
+    happens to the streams whose numbers are in `troubled`.
     """
 
     status: int = 200
     breaks_after: int | None = None
     holds_after: int | None = None
-    held_streams: int = 1_000
+    troubled: range = range(1_000)
     raw_lines: tuple[str, ...] = ()
     reports_usage: bool = True
     is_llama_cpp: bool = False
@@ -90,6 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "no such page")
 
     def do_POST(self) -> None:
+        try:
+            self._answer()
+        except ConnectionError:
+            self.chat.hung_up.set()
+
+    def _answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         match self.path:
             case "/v1/chat/completions":
@@ -103,27 +109,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any]) -> None:
         chat, behaviour = self.chat, self.chat.behaviour
-        chat.bodies.append(body)
-        chat.keys.append(self.headers.get("authorization"))
-        if behaviour.status != 200:
+        with chat.lock:
+            is_troubled = len(chat.bodies) in behaviour.troubled
+            chat.bodies.append(body)
+            chat.keys.append(self.headers.get("authorization"))
+        if is_troubled and behaviour.status != 200:
             self._error(behaviour.status, f"status {behaviour.status} on demand")
             return
         self._send(200, b"", "text/event-stream", length=False)
-        try:
-            self._stream(body)
-        except ConnectionError:
-            chat.hung_up.set()
+        self._stream(body, is_troubled=is_troubled)
 
-    def _stream(self, body: dict[str, Any]) -> None:
+    def _stream(self, body: dict[str, Any], *, is_troubled: bool) -> None:
         chat, behaviour = self.chat, self.chat.behaviour
         chat.count(words_in(body), 0)
         for line in behaviour.raw_lines:
             self._line(line)
         words = WORDS[: body["max_tokens"]]
         for sent, word in enumerate(words):
-            if sent == behaviour.breaks_after:
+            if is_troubled and sent == behaviour.breaks_after:
                 return
-            if sent == behaviour.holds_after and self._is_held():
+            if is_troubled and sent == behaviour.holds_after:
                 self._hold()
             chat.count(0, 1)
             self._event({"choices": [{"index": 0, "delta": {"content": word}}]})
@@ -131,11 +136,6 @@ class _Handler(BaseHTTPRequestHandler):
             usage = {"prompt_tokens": words_in(body), "completion_tokens": len(words)}
             self._event({"choices": [], "usage": usage})
         self._line("data: [DONE]")
-
-    def _is_held(self) -> bool:
-        with self.chat.lock:
-            self.chat.behaviour.held_streams -= 1
-            return self.chat.behaviour.held_streams >= 0
 
     def _hold(self) -> None:
         self.chat.began.set()

@@ -4,11 +4,19 @@ from contextlib import aclosing
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 from budgetware.demo.chat import ChatClient, ChatRequest, Chunk, Message
-from budgetware.demo.endpoint import Endpoint
-from budgetware.demo.failures import ModelFailed, ModelRefused, StreamBroken, charge_on_error
+from budgetware.demo.endpoint import Endpoint, base_url
+from budgetware.demo.failures import (
+    ModelFailed,
+    ModelRefused,
+    StreamBroken,
+    charge_on_error,
+    failure_of_status,
+    failure_of_transport,
+)
 from tests.demo.chat_server import MODEL, WORDS, ChatServer, chat_server
 
 REQUEST = ChatRequest((Message("user", "two words"),), prompt_tokens=9, max_tokens=40)
@@ -124,6 +132,50 @@ async def test_stream_that_talks_nonsense_is_an_error(line: str, words: str) -> 
     assert type(failure) is StreamBroken
     assert words in str(failure)
     assert str(failure).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (httpx.ConnectTimeout(""), ModelRefused, "timed out"),
+        (httpx.ReadTimeout(""), StreamBroken, "fell silent after 3 chunks"),
+        (httpx.ReadError(""), StreamBroken, "broke off after 3 chunks: ReadError"),
+    ],
+)
+def test_failing_transport_is_said_plainly(
+    error: httpx.HTTPError, kind: type[ModelFailed], words: str
+) -> None:
+    failure = failure_of_transport(Endpoint("http://localhost/v1", MODEL), error, chunks=3)
+    assert type(failure) is kind
+    assert words in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>\x1b[2Jno\nway</html>", "answered 503: <html>[2Jno way</html>;"),
+        (b'{"error": "just words"}', "answered 503: just words;"),
+        (b"[]", "answered 503; "),
+        (b"x" * 999, "x…;"),
+    ],
+)
+def test_servers_own_words_are_passed_on_safely(body: bytes, words: str) -> None:
+    assert words in str(failure_of_status(Endpoint("http://localhost/v1", MODEL), 503, body))
+
+
+@pytest.mark.parametrize(
+    ("typed", "url"),
+    [
+        ("http://localhost:8080", "http://localhost:8080/v1"),
+        ("https://host/api/v2/ ", "https://host/api/v2"),
+    ],
+)
+def test_address_gets_the_usual_path_where_it_has_none(typed: str, url: str) -> None:
+    assert base_url(typed) == url
+
+
+def test_openai_has_its_own_name_for_the_limit() -> None:
+    assert Endpoint("https://api.openai.com/v1", MODEL).limit_name == "max_completion_tokens"
 
 
 def test_a_call_that_never_ran_is_not_charged_and_one_that_may_have_is() -> None:

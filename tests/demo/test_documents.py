@@ -1,11 +1,12 @@
 """Which files are read, and how much of each."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from budgetware.demo.documents import Document, find_documents
+from budgetware.demo.documents import Document, find_documents, find_readme
 
 
 @pytest.fixture
@@ -73,6 +74,27 @@ def test_installed_readme_is_read_below_its_headers(tmp_path: Path) -> None:
     path = tmp_path / "METADATA"
     path.write_text("Name: budgetware\nVersion: 1\n\n# budgetware\n")
     assert Document("README.md", path).excerpt(100) == "# budgetware\n"
+
+
+def test_installed_package_finds_its_readme_in_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    package, info = tmp_path / "budgetware", tmp_path / "budgetware-9.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (info / "METADATA").write_text("Name: budgetware\nVersion: 9\n\n# budgetware\n")
+    (info / "RECORD").write_text("budgetware-9.dist-info/METADATA,,\n")
+    assert find_readme(package) == info / "METADATA"
+
+
+def test_package_that_is_not_installed_has_no_readme(tmp_path: Path) -> None:
+    assert find_readme(tmp_path / "no-such-distribution") is None
+
+
+def test_name_that_could_steer_a_terminal_is_not_shown(folder: Path) -> None:
+    (folder / "z\x1b[2J.txt").write_text("hm")
+    assert names(folder)[-1] == "z?[2J.txt"
 
 
 def test_without_a_folder_the_package_reads_itself() -> None:

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from budgetware.demo import agent
 from budgetware.demo.documents import Document, find_documents
 from budgetware.demo.endpoint import Endpoint
 from budgetware.demo.failures import ModelFailed, ModelRefused, StreamBroken
@@ -90,12 +91,12 @@ async def test_work_of_others_before_the_run_is_not_counted(documents: list[Docu
 async def test_refused_agent_stops_and_answers_out_of_what_is_kept(
     documents: list[Document],
 ) -> None:
-    plan = replace(PLAN, tokens=400)
+    plan = replace(PLAN, tokens=300)
     with chat_server(is_llama_cpp=True) as server:
         result = await run(server, documents, plan)
     assert 1 <= decisions(result, "summarise").count("rejected") <= plan.parallel
     assert decisions(result, "answer") == ["admitted"]
-    assert result.comparison.spent <= 400
+    assert result.comparison.spent <= 300
     assert "tokens left" in result.outcome.ended_by
     assert result.comparison.equal
 
@@ -111,7 +112,7 @@ async def test_terminated_agent_loses_what_is_running_and_still_answers(
     documents: list[Document],
 ) -> None:
     plan = replace(PLAN, tokens=240, policy="terminate")
-    with chat_server(is_llama_cpp=True, holds_after=2, held_streams=1) as server:
+    with chat_server(is_llama_cpp=True, holds_after=2, troubled=range(1)) as server:
         result = await run(server, documents, plan)
         assert await anyio.to_thread.run_sync(server.hung_up.wait, 5)
     assert decisions(result, "answer") == ["admitted"]
@@ -125,9 +126,8 @@ async def test_deadline_cuts_the_running_calls_and_leaves_time_for_the_answer(
     documents: list[Document],
 ) -> None:
     plan = replace(PLAN, seconds=0.5)
-    with chat_server(is_llama_cpp=True, holds_after=1, held_streams=3) as server:
-        server.behaviour.held_streams = 2
-        result = await run(server, [Document("a.txt", documents[0].path), *documents], plan)
+    with chat_server(is_llama_cpp=True, holds_after=1, troubled=range(2)) as server:
+        result = await run(server, documents, plan)
     assert "deadline" in result.outcome.ended_by
     assert result.outcome.no_answer == "there is nothing to sum up"
     assert (result.comparison.cut_calls, result.comparison.cut) == (2, 2 * HELD)
@@ -140,13 +140,13 @@ async def test_interrupt_ends_the_task_with_an_answer(documents: list[Document])
         os.kill(os.getpid(), signal.SIGINT)
 
     plan = replace(PLAN, parallel=1)
-    with chat_server(is_llama_cpp=True) as server:
+    with chat_server(is_llama_cpp=True, holds_after=0, troubled=range(1, 2)) as server:
         async with anyio.create_task_group() as group:
             group.start_soon(interrupt, server)
-            server.behaviour.holds_after, server.behaviour.held_streams = 0, 1_000
             result = await run(server, documents, plan)
-    assert "interrupted" in result.outcome.ended_by
-    assert result.comparison.equal
+            assert "interrupted" in result.outcome.ended_by
+            assert result.outcome.answer == "".join(WORDS)
+            assert result.comparison.equal
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,12 @@ async def test_broken_stream_is_charged_as_held(documents: list[Document]) -> No
 
 @pytest.mark.parametrize(
     "usage",
-    ['{"prompt_tokens": -1}', '{"prompt_tokens": "9"}', '{"prompt_tokens": 1e300}'],
+    [
+        '{"prompt_tokens": -1}',
+        '{"prompt_tokens": "9"}',
+        '{"prompt_tokens": 1e300}',
+        '{"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}',
+    ],
 )
 async def test_usage_that_is_no_count_is_a_failure_charged_as_held(
     documents: list[Document], usage: str
@@ -185,6 +190,35 @@ async def test_usage_that_is_no_count_is_a_failure_charged_as_held(
         result = await run(server, documents, replace(PLAN, parallel=1), is_llama_cpp=False)
     assert type(result.outcome.failure) is StreamBroken
     assert result.comparison.cut > 0
+
+
+async def test_model_that_fails_at_the_answer_leaves_the_notes(documents: list[Document]) -> None:
+    with chat_server(is_llama_cpp=True, breaks_after=1, troubled=range(1, 2)) as server:
+        result = await run(server, documents[:1], PLAN)
+    assert type(result.outcome.failure) is StreamBroken
+    assert (len(result.outcome.notes), result.outcome.answer) == (1, "")
+    assert result.comparison.equal
+
+
+async def test_answer_that_takes_too_long_is_given_up_and_paid(
+    documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "ANSWER_SECONDS", 0.3)
+    with chat_server(is_llama_cpp=True, holds_after=1, troubled=range(1, 2)) as server:
+        result = await run(server, documents[:1], PLAN)
+    assert result.outcome.no_answer == "the model took too long"
+    assert decisions(result, "answer") == ["cancelled"]
+    assert result.comparison.cut_calls == 1
+    assert result.comparison.equal
+
+
+async def test_server_that_is_gone_shows_no_count(documents: list[Document]) -> None:
+    with chat_server(is_llama_cpp=True) as server:
+        pass
+    result = await run(server, documents, PLAN)
+    assert type(result.outcome.failure) is ModelRefused
+    assert result.comparison.server is None
+    assert result.comparison.spent == 0
 
 
 async def test_endpoint_without_usage_is_charged_as_held(documents: list[Document]) -> None:

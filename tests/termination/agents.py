@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import anyio
@@ -22,12 +21,18 @@ MAX_TURNS = 50
 
 @dataclass
 class Probe:
-    """Counts the bodies that ran and the turns of the loop around them."""
+    """Counts the bodies that ran and the turns of the loop around them.
+
+    A loop that may outlive its owner's block clears `over`, and sets it when it ends.
+    """
 
     ran: int = 0
     turns: int = 0
     ended_with: list[BaseException] = field(default_factory=list[BaseException])
     over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.over.set()
 
     @budgeted(calls=1)
     async def tool(self) -> str:
@@ -40,6 +45,11 @@ class Probe:
         self.ran += 1
         return "ok"
 
+    async def wait_until_over(self) -> None:
+        with anyio.CancelScope(shield=True):
+            while not self.over.is_set():
+                await checkpoint()
+
     def each_turn(self) -> Iterator[int]:
         for turn in range(MAX_TURNS):
             self.turns += 1
@@ -47,7 +57,8 @@ class Probe:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Keep what ends code that nobody awaits, and say that it is over."""
+        """Keep what ends code that nobody awaits, and say when it is over."""
+        self.over.clear()
         try:
             yield
         except BaseException as error:
@@ -152,6 +163,16 @@ async def asyncio_task_group_per_turn(probe: Probe, _budget: TaskBudget) -> None
             continue
 
 
+async def asyncio_task_group_of_loops(probe: Probe, budget: TaskBudget) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keeps_going(probe, budget))
+
+
+async def gather_of_many(probe: Probe, _budget: TaskBudget) -> None:
+    for _ in probe.each_turn():
+        await asyncio.gather(*(probe.tool() for _ in range(10)), return_exceptions=True)
+
+
 async def gather_per_turn(probe: Probe, _budget: TaskBudget) -> None:
     for _ in probe.each_turn():
         await asyncio.gather(probe.tool(), return_exceptions=True)
@@ -175,6 +196,7 @@ async def asyncio_shield(probe: Probe, budget: TaskBudget) -> None:
         with probe.ending():
             await keeps_going(probe, budget)
 
+    probe.over.clear()
     await asyncio.shield(shielded())
 
 
@@ -189,12 +211,16 @@ async def shielded_child(probe: Probe, budget: TaskBudget) -> None:
 
 
 def sync_loop(probe: Probe) -> None:
+    for _ in probe.each_turn():
+        try:
+            probe.sync_tool()
+        except Exception:
+            continue
+
+
+def sync_loop_alone(probe: Probe, loop: Callable[[Probe], object] = sync_loop) -> None:
     with probe.ending():
-        for _ in probe.each_turn():
-            try:
-                probe.sync_tool()
-            except Exception:
-                continue
+        loop(probe)
 
 
 async def anyio_worker(probe: Probe, _budget: TaskBudget) -> None:
@@ -202,22 +228,25 @@ async def anyio_worker(probe: Probe, _budget: TaskBudget) -> None:
 
 
 async def anyio_worker_abandoned(probe: Probe, _budget: TaskBudget) -> None:
-    await anyio.to_thread.run_sync(partial(sync_loop, probe), abandon_on_cancel=True)
+    probe.over.clear()
+    await anyio.to_thread.run_sync(sync_loop_alone, probe, abandon_on_cancel=True)
 
 
 async def asyncio_to_thread(probe: Probe, _budget: TaskBudget) -> None:
-    await asyncio.to_thread(sync_loop, probe)
+    probe.over.clear()
+    await asyncio.to_thread(sync_loop_alone, probe)
 
 
 async def wrapped_thread(probe: Probe, budget: TaskBudget) -> None:
-    thread = threading.Thread(target=budget.wrap(sync_loop), args=(probe,))
+    thread = threading.Thread(target=sync_loop_alone, args=(probe, budget.wrap(sync_loop)))
     thread.start()
     await anyio.to_thread.run_sync(thread.join)
 
 
 async def wrapped_executor(probe: Probe, budget: TaskBudget) -> None:
     with ThreadPoolExecutor(1) as pool:
-        await asyncio.get_running_loop().run_in_executor(pool, budget.wrap(sync_loop), probe)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(pool, sync_loop_alone, probe, budget.wrap(sync_loop))
 
 
 async def sync_on_the_loop(probe: Probe, _budget: TaskBudget) -> None:
@@ -232,12 +261,11 @@ async def worker_that_uses_the_loop(probe: Probe, _budget: TaskBudget) -> None:
     """Sync code in a worker thread whose tools are async, called by `from_thread`."""
 
     def work() -> None:
-        with probe.ending():
-            for _ in probe.each_turn():
-                try:
-                    anyio.from_thread.run(probe.tool)
-                except Exception:
-                    continue
+        for _ in probe.each_turn():
+            try:
+                anyio.from_thread.run(probe.tool)
+            except Exception:
+                continue
 
     await anyio.to_thread.run_sync(work)
 
@@ -248,6 +276,7 @@ class Shape:
 
     run: Any
     turns: int = 4
+    stops_early: bool = False
 
     def __repr__(self) -> str:
         return str(self.run.__name__)
@@ -258,7 +287,7 @@ SHAPES = [
     Shape(error_as_string),
     Shape(retries_with_backoff),
     Shape(retries_by_tenacity),
-    Shape(stops_at_any_error),
+    Shape(stops_at_any_error, stops_early=True),
     Shape(task_group_per_turn),
     Shape(loop_in_task_group),
     Shape(anyio_shield),
@@ -274,7 +303,9 @@ SHAPES = [
 ]
 ASYNCIO_SHAPES = [
     Shape(asyncio_task_group_per_turn),
+    Shape(asyncio_task_group_of_loops),
     Shape(gather_per_turn),
+    Shape(gather_of_many, 1),
     Shape(orphan_task, 5),
     Shape(asyncio_shield, 5),
     Shape(asyncio_to_thread, 5),

@@ -27,7 +27,7 @@ MISUSED = 2
 DEFAULT_USD = "0.02"
 MAX_PARALLEL = 32
 MAX_USD = 1_000_000
-MAX_COUNT = 2**53 - 1
+MAX_COUNT = 10**9
 MAX_SECONDS = 7 * 24 * 3600
 
 
@@ -74,11 +74,14 @@ def demo(
 ) -> None:
     """Let an agent describe text files with a real model until its budget says no.
 
-    Without --model this is SmolLM2-135M in this process, at an invented price. With it, the key
-    comes from OPENAI_API_KEY. Ctrl-C ends the run as its budget would, with a receipt.
+    Without --model it is SmolLM2-135M in this process, at an invented price.
+
+    With --model, OPENAI_API_KEY is sent to that endpoint as the key.
+
+    Ctrl-C ends the run as its budget would, with an answer and a receipt.
     """
     _require_packages(trio=trio)
-    from budgetware.demo.command import run  # noqa: PLC0415 (needs the packages just looked for)
+    from budgetware.demo.command import run
 
     plan = Plan(
         tokens=tokens,

@@ -1,0 +1,99 @@
+"""What is known of a call before it runs, as attributes; learnt once per task and call site.
+
+Not here: when a span starts and ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import SpanKind
+
+from ..policies import policy_name, terminates
+from . import names
+from .values import Attributes, clean
+
+if TYPE_CHECKING:
+    from ..calls import Call
+    from ..frames import Frame
+    from ..kernel.tree import Cell, Item, Node
+
+
+class Facts:
+    """A call in a frame: the span's name and kind, and the attributes of every such call.
+
+    `left` pairs keys with the cells of the leaf whose room is shown; those, and what is
+    reserved, are as in `items`.
+    """
+
+    __slots__ = ("attributes", "has_usage", "items", "kind", "labels", "left", "name", "said")
+
+    def __init__(self, frame: Frame, call: Call, *, genai_usage: bool) -> None:
+        self.name = _span_name(call)
+        self.kind = SpanKind.CLIENT if call.kind in ("llm", "embeddings") else SpanKind.INTERNAL
+        self.has_usage = genai_usage and self.kind is SpanKind.CLIENT
+        self.labels: dict[str, str] = {names.OPERATION: call.operation}
+        self.said: Attributes = {} if call.kind is None else _of_call(call)
+        self.said |= of_place(frame)
+        self.said[names.DECISION] = names.ADMITTED
+        policy = policy_of(frame.chain[0] if frame.chain else None, call)
+        if policy is not None:
+            self.said[names.POLICY] = policy
+        self.items: tuple[Item, ...] | None = None
+        self.attributes = self.said
+        self.left: list[tuple[str, Cell]] = []
+
+    def hold(self, items: tuple[Item, ...]) -> None:
+        """Learn what is held; calls of fixed amounts share one `items`."""
+        self.items = items
+        self.left = leaf_cells(items)
+        self.attributes = self.said | {names.RESERVED[dim]: n for dim, n, _payers in items}
+
+
+def leaf_cells(items: tuple[Item, ...]) -> list[tuple[str, Cell]]:
+    """The leaf's cells that have a limit."""
+    leaf = [(dim, cells[0]) for dim, _n, (cells, _above) in items if cells]
+    return [(names.REMAINING[dim], cell) for dim, cell in leaf if cell.limit is not None]
+
+
+def room(cell: Cell, frame: Frame) -> int:
+    """What a call of this frame could still reserve; no lock, it may be a moment old."""
+    kept = 0 if cell.node in frame.finishing else cell.keep
+    return max(0, cell.free + cell.returned - kept)
+
+
+def of_place(frame: Frame) -> Attributes:
+    """Where a call stands: its task, and on whose behalf. For spans only."""
+    attributes: Attributes = {}
+    if frame.chain:
+        attributes[names.BUDGET_ID] = frame.chain[0].id
+        attributes[names.BUDGET_PATH] = clean(frame.path)
+    if frame.principal is not None:
+        attributes[names.PRINCIPAL] = frame.principal
+    return attributes
+
+
+def policy_of(node: Node | None, call: Call) -> str | None:
+    """The word for the stricter of the budget's policy and the call's own."""
+    if terminates(call.policy, None if node is None else node.policy):
+        return "terminate"
+    policy = call.policy if node is None else node.policy
+    return None if policy is None else policy_name(policy)
+
+
+def _span_name(call: Call) -> str:
+    of = call.name if call.kind == "tool" else call.model
+    return call.operation if of is None else f"{call.operation} {of}"
+
+
+def _of_call(call: Call) -> Attributes:
+    attributes: Attributes = {names.OPERATION: call.operation}
+    if call.kind == "tool":
+        attributes[names.TOOL_KIND] = names.TOOL_TYPE
+        if call.name is not None:
+            attributes[names.TOOL_NAME] = call.name
+    if call.model is not None:
+        attributes[names.REQUEST_MODEL] = call.model
+    if call.provider is not None:
+        attributes[names.PROVIDER] = call.provider
+    return attributes

@@ -1,0 +1,127 @@
+"""What one service tells to whom: finds the SDK, if there is one, and hands out observers.
+
+Not here: what is told.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import NoOpTracer, ProxyTracerProvider, Tracer
+
+from . import names
+from .logs import Logs, logger, tell_of_failure
+from .metrics import Instruments, Source, instruments_of
+from .observer import Observer
+
+if TYPE_CHECKING:
+    from ..admission import Refusal
+    from ..frames import Runtime
+    from ..tasks import TaskBudget
+
+_ON = frozenset({"on", "true", "1"})
+_OFF = frozenset({"off", "false", "0"})
+
+
+class Telemetry:
+    """One service's spans, metrics and logs.
+
+    Providers that were not given are the global ones, looked up for each new task, so that an
+    SDK installed later is seen by the next one.
+    """
+
+    def __init__(self, runtime: Runtime, tracer_provider: Any, meter_provider: Any) -> None:
+        self._runtime = ref(runtime)
+        self._tracer_provider = None if _is_proxy(tracer_provider) else tracer_provider
+        self._meter_provider = None if _is_proxy(meter_provider) else meter_provider
+        self._has_spans = is_on(names.SPANS_SWITCH)
+        self._genai_usage = is_on(names.GENAI_USAGE_SWITCH)
+        self._seen: tuple[Any, Any] = (None, None)
+        self._tracer: Tracer | None = None
+        self._instruments: Instruments | None = None
+        self._sources: list[Source] = []
+        self._is_open = True
+        self._lock = Lock()
+        self._logs = Logs()
+
+    def observer(self) -> Observer | None:
+        """What watches the calls of one more frame; None where nothing would record them."""
+        try:
+            self._look()
+        except Exception:
+            tell_of_failure()
+        if self._tracer is None and self._instruments is None:
+            return None
+        duration = None if self._instruments is None else self._instruments.duration
+        return Observer(self._tracer, duration, genai_usage=self._genai_usage)
+
+    def _look(self) -> None:
+        tracer_provider = self._tracer_provider or trace.get_tracer_provider()
+        meter_provider = self._meter_provider or metrics.get_meter_provider()
+        if tracer_provider is self._seen[0] and meter_provider is self._seen[1]:
+            return
+        with self._lock:
+            self._tracer = _tracer_of(tracer_provider) if self._has_spans else None
+            self._measure(meter_provider)
+            self._seen = (tracer_provider, meter_provider)
+
+    def _measure(self, provider: Any) -> None:
+        """Report to this provider, from now on and once."""
+        found = None if _is_proxy(provider) else instruments_of(provider, _version())
+        if found is self._instruments:
+            return
+        self._instruments = found
+        runtime = self._runtime()
+        if found is not None and runtime is not None and self._is_open:
+            self._sources.append(found.add(runtime))
+
+    def refused(self, refusal: Refusal) -> None:
+        """A call did not run."""
+        if refusal.frame.observer is not None:
+            refusal.frame.observer.refused(refusal)
+        self._logs.refused(refusal)
+
+    def terminated(self, task: TaskBudget, error: BaseException) -> None:
+        """A task has ended because it was terminated."""
+        self._logs.terminated(task, error)
+
+    def close(self) -> None:
+        """Report no more gauges; counters keep what they counted."""
+        with self._lock:
+            self._is_open = False
+            for source in self._sources:
+                source.is_open = False
+
+
+def _is_proxy(provider: object) -> bool:
+    """Whether it only stands in for a global provider that may be set later."""
+    return isinstance(provider, ProxyTracerProvider) or (
+        type(provider).__name__ == "_ProxyMeterProvider"
+    )
+
+
+def _tracer_of(provider: Any) -> Tracer | None:
+    if _is_proxy(provider):
+        return None
+    tracer: Tracer = provider.get_tracer(names.SCOPE, _version())
+    return None if isinstance(tracer, NoOpTracer) else tracer
+
+
+def _version() -> str | None:
+    try:
+        return version("budgetware")
+    except PackageNotFoundError:
+        return None
+
+
+def is_on(variable: str) -> bool:
+    """Read a switch of the environment; on, unless it says off."""
+    text = os.environ.get(variable, "").strip().lower()
+    if text and text not in _ON | _OFF:
+        logger.warning("%s=%.40s is neither on nor off: taken for on", variable, text)
+    return text not in _OFF

@@ -1,0 +1,181 @@
+"""Spans of calls and tasks that have started: made current and left by hand, ended with little.
+
+There are no tokens: a block that is left in another context than it was entered in leaves that
+one alone. Whatever an SDK raises changes nothing. Not here: how spans start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.metrics import Histogram
+from opentelemetry.trace import Span, StatusCode, set_span_in_context
+
+from ..events import error_name
+from . import names
+from .facts import Facts
+from .genai import reported_attributes, usage_attributes
+from .logs import tell_of_failure
+from .values import Attributes, bounded, clean
+
+if TYPE_CHECKING:
+    from ..holds import Hold
+    from ..tasks import TaskBudget
+
+_ERRORS = frozenset({"failed", "broken", "rejected", "terminated"})
+
+
+class CallSpan:
+    """The span of one call, and its share of the histogram.
+
+    `reported` is where an official instrumentor leaves what the provider said.
+    """
+
+    __slots__ = ("_context", "_duration", "_facts", "_previous", "_reported", "_span")
+
+    def __init__(
+        self, facts: Facts, duration: Histogram | None, span: Span, reported: Any = None
+    ) -> None:
+        self._facts = facts
+        self._duration = duration
+        self._span = span
+        self._reported = reported
+
+    def attach(self) -> None:
+        """Make it the current span, for a step or a block."""
+        self._previous = previous = get_current()
+        context = set_span_in_context(self._span, previous)
+        if self._reported is not None:
+            context = set_value(names.INFERENCE_CONTEXT, self._reported, context)
+        self._context: Context = context
+        attach(context)
+
+    def detach(self) -> None:
+        """The opposite; does nothing where another one is current."""
+        if get_current() is self._context:
+            attach(self._previous)
+
+    def ended(self, hold: Hold, outcome: str, error: BaseException | None) -> None:
+        """The call is over and booked."""
+        try:
+            error_type = None if outcome == "completed" else _error_type(outcome, error)
+            if self._duration is not None:
+                labels = self._facts.labels
+                if error_type is not None:
+                    labels = labels | {names.ERROR_TYPE: error_type}
+                self._duration.record((hold.frame.now_ns() - hold.started_ns) / 1e9, labels)
+            self._write(hold, error_type)
+        except Exception:
+            tell_of_failure()
+
+    def _write(self, hold: Hold, error_type: str | None) -> None:
+        span = self._span
+        if span.is_recording():
+            late = _charged(hold)
+            if self._facts.has_usage:
+                late |= self._usage(hold)
+            if error_type is not None:
+                late[names.ERROR_TYPE] = error_type
+                span.set_status(StatusCode.ERROR)
+            if late:
+                span.set_attributes(late)
+        span.end()
+
+    def _usage(self, hold: Hold) -> Attributes:
+        if hold.usage is not None:
+            usage = usage_attributes(hold.usage, has_output=hold.call.kind == "llm")
+        else:
+            usage = {} if self._reported is None else reported_attributes(self._reported)
+        if hold.call.provider is not None:
+            usage.pop(names.PROVIDER, None)
+        return usage
+
+
+class CallTimer(CallSpan):
+    """A call without a span: only its share of the histogram."""
+
+    __slots__ = ()
+
+    def attach(self) -> None: ...
+
+    def detach(self) -> None: ...
+
+    def _write(self, hold: Hold, error_type: str | None) -> None: ...
+
+
+class Remark(CallTimer):
+    """A call without a span of its own: its attributes go on the one it found."""
+
+    __slots__ = ()
+
+    def _write(self, hold: Hold, error_type: str | None) -> None:
+        late = _charged(hold)
+        if late and self._span.is_recording():
+            self._span.set_attributes(late)
+
+
+class TaskSpan:
+    """The span of a task: current in its block, or in each step of its generator."""
+
+    __slots__ = ("_context", "_previous", "_span")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def attach(self) -> None:
+        """Make it the current span."""
+        self._previous = previous = get_current()
+        self._context: Context = set_span_in_context(self._span, previous)
+        attach(self._context)
+
+    def detach(self) -> None:
+        """The opposite; does nothing where another one is current."""
+        if get_current() is self._context:
+            attach(self._previous)
+
+    def ended(self, task: TaskBudget, outcome: str, error: BaseException | None) -> None:
+        """The task has ended; calls of other tasks and threads may still settle."""
+        span = self._span
+        try:
+            if span.is_recording():
+                late: Attributes = {names.OUTCOME: outcome}
+                for dim, cell in task.node.cells.copy().items():
+                    late[names.USED[dim]] = bounded(cell.peak if cell.level else cell.spent)
+                if task.ended_ns is not None:
+                    used_ns = task.ended_ns - task.started_ns
+                    late[names.USED["millis"]] = used_ns // 1_000_000
+                error_type = _error_type(outcome, error)
+                if error_type is not None:
+                    late[names.ERROR_TYPE] = error_type
+                    span.set_status(StatusCode.ERROR)
+                span.set_attributes(late)
+            span.end()
+        except Exception:
+            tell_of_failure()
+
+
+def _error_type(outcome: str, error: BaseException | None) -> str | None:
+    """What `error.type` says; None where the end was no error, as with a cancellation."""
+    if outcome not in _ERRORS:
+        return None
+    if outcome == "terminated" or error is None:
+        return f"budgetware.{outcome}"
+    return clean(error_name(error) or "")
+
+
+def _charged(hold: Hold) -> Attributes:
+    """What was charged where that is not what was held, and what it cost."""
+    late: Attributes = {}
+    booked = hold.booked
+    if booked is None:
+        return late
+    for (dim, held, _payers), used in zip(hold.items, booked, strict=True):
+        if 0 <= used != held:
+            late[names.CHARGED[dim]] = used
+        if dim == "usd":
+            told = used >= 0 and hold.usage is None and not hold.priced
+            late[names.COST_AMOUNT] = (held if used < 0 else used) / 1e6
+            late[names.COST_CURRENCY] = "USD"
+            late[names.COST_SOURCE] = "provider" if told else "local"
+    return late
