@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import NoReturn
 
 from anyio.lowlevel import checkpoint
@@ -61,13 +62,21 @@ class Refusal:
 def exceeded(short: Shortage) -> BudgetExceeded:
     """The exception for a payer that had not enough."""
     cell = short.cell
+    node, dim, limit = cell.node, cell.dim, cell.limit
+    requested: int | Decimal = short.requested
+    available: int | Decimal = short.available
+    shown: int | Decimal | None = limit
+    if dim == "usd":
+        requested = from_units(dim, short.requested)
+        available = from_units(dim, short.available)
+        shown = from_units(dim, limit or 0)
     return BudgetExceeded(
-        budget=cell.node.name,
-        budget_id=cell.node.id,
-        dim=cell.dim,
-        requested=from_units(cell.dim, short.requested),
-        available=from_units(cell.dim, short.available),
-        limit=None if cell.limit is None else from_units(cell.dim, cell.limit),
+        budget=node.name,
+        budget_id=node.id,
+        dim=dim,
+        requested=requested,
+        available=available,
+        limit=shown,
     )
 
 
@@ -102,31 +111,43 @@ def _refuse(
     frame: Frame, items: Sequence[Item], call: Call, short: list[Shortage]
 ) -> Refusal:
     """Of several short payers one that terminates goes first, then the outermost."""
+    if len(short) == 1:
+        shortage = short[0]
+        ends = _ends(shortage.cell.node, call)
+    else:
+        shortage, ends = _foremost(frame, call, short)
+    node = shortage.cell.node
+    if not ends:
+        return Refusal(frame, call, items, node, shortage)
+    latch(node, shortage.cell.dim, _why(node, shortage, call))
+    return Refusal(frame, call, items, node, None)
+
+
+def _foremost(frame: Frame, call: Call, short: list[Shortage]) -> tuple[Shortage, bool]:
+    """Which of several short payers decides, and whether that ends its task."""
     first: dict[Node, Shortage] = {}
     for shortage in short:
         first.setdefault(shortage.cell.node, shortage)
     outermost_first = [node for node in reversed(frame.chain) if node in first]
     ending = [node for node in outermost_first if _ends(node, call)]
-    if not ending:
-        node = outermost_first[0]
-        return Refusal(frame, call, items, node, first[node])
-    node = ending[0]
-    cell = first[node].cell
-    latch(node, cell.dim, _why(node, first[node], call))
-    return Refusal(frame, call, items, node, None)
+    return first[(ending or outermost_first)[0]], bool(ending)
 
 
 def _ends(node: Node, call: Call) -> bool:
     """Count a refusal by `node`; say whether it ends the task."""
     if node.latch is not None or node.ended:
         return False  # inside finish() after the end: nothing is left to end
-    if isinstance(node.policy, Terminate) or isinstance(call.policy, Terminate):
+    policy, stricter = node.policy, call.policy
+    if isinstance(policy, Terminate) or isinstance(stricter, Terminate):
         return True
     node.refusals += 1
     if node.refusals == 1:
         node.guard()
-    limits = [p.patience for p in (node.policy, call.policy) if isinstance(p, Reject)]
-    return any(limit is not None and node.refusals >= limit for limit in limits)
+    return _is_out(node, policy) or (stricter is not None and _is_out(node, stricter))
+
+
+def _is_out(node: Node, policy: Reject) -> bool:
+    return policy.patience is not None and node.refusals >= policy.patience
 
 
 def _why(node: Node, short: Shortage, call: Call) -> str:

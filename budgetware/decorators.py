@@ -26,7 +26,7 @@ from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
 from .outcomes import tell_quick
 from .policies import PolicyLike
 from .retry import Retrying, retried
-from .settlement import read_quickly
+from .settlement import Report, read_quickly
 from .streams import CallStream
 from .tallies import debts
 
@@ -90,15 +90,18 @@ class Site:
         return answer
 
     def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:
-        """Settle after a normal return. If `settle` raises, the call is charged in full."""
-        report = None
-        if self.settle is not None:
-            try:
-                report = hold.read(self.settle(result), {})
-            except BaseException as error:
-                hold.close("assumed", with_cpu(hold, None, meter), "completed", error)
-                raise
-        hold.close("committed", with_cpu(hold, report, meter))
+        """Settle after a normal return."""
+        report = None if self.settle is None else self.read(hold, result, meter)
+        hold.close("committed", report if meter is None else with_cpu(hold, report, meter))
+
+    def read(self, hold: Hold, result: Any, meter: CpuMeter | None = None) -> Report:
+        """Ask `settle`. If it raises, the call is charged in full."""
+        assert self.settle is not None
+        try:
+            return hold.read(self.settle(result), NOTHING)
+        except BaseException as error:
+            hold.close("assumed", with_cpu(hold, None, meter), "completed", error)
+            raise
 
     def cut(self, hold: Hold, error: BaseException, meter: CpuMeter | None) -> None:
         """Settle after an error or a cancellation."""
@@ -148,6 +151,11 @@ def _quick_settle(plan: Plan, site: Site, result: Any) -> None:
     except BaseException as error:
         _quick_hold(plan, site.call, 0).close("assumed", None, "completed", error)
         raise
+    _quick_book(plan, report)
+
+
+def _quick_book(plan: Plan, report: Report) -> None:
+    items = plan.items
     try:
         acquire()
         owed = debts(items) if plan.tally.count(items, report) else None
@@ -167,6 +175,61 @@ def _quick_hold(plan: Plan, call: Call, started_ns: int) -> Hold:
     return hold
 
 
+def _observe(plan: Plan, call: Call) -> Hold:
+    """The hold of a quick call that has a span, which becomes the current one."""
+    hold = _quick_hold(plan, call, plan.frame.now_ns())
+    hold.span = plan.observer.call_started(hold)  # type: ignore[union-attr]
+    if hold.span is not None:
+        hold.span.attach()
+    return hold
+
+
+def _observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
+    span = hold.span
+    if span is not None:
+        span.detach()
+    if span is None or plan.events.listeners:
+        site.done(hold, result, None)
+        return
+    if site.settle is None:
+        _quick_done(plan)
+    else:
+        report = site.read(hold, result)
+        _quick_book(plan, report)
+        hold.booked = report
+    span.ended(hold, "completed", None)
+
+
+def _observed_cut(hold: Hold, error: BaseException) -> None:
+    if hold.span is not None:
+        hold.span.detach()
+    hold.cut(error)
+
+
+async def _observed_async(
+    plan: Plan, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    hold = _observe(plan, site.call)
+    try:
+        result = await site.fn(*args, **kwargs)
+    except BaseException as error:
+        _observed_cut(hold, error)
+        raise
+    _observed_done(plan, site, hold, result)
+    return result
+
+
+def _observed(plan: Plan, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    hold = _observe(plan, site.call)
+    try:
+        result = site.fn(*args, **kwargs)
+    except BaseException as error:
+        _observed_cut(hold, error)
+        raise
+    _observed_done(plan, site, hold, result)
+    return result
+
+
 def _async_function(site: Site) -> Callable[..., Any]:
     fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
 
@@ -174,6 +237,8 @@ def _async_function(site: Site) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
         if plan is not None:
+            if plan.observer is not None:
+                return await _observed_async(plan, site, args, kwargs)
             started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = await fn(*args, **kwargs)
@@ -233,6 +298,8 @@ def _function(site: Site) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         plan = _quick(shape) if plain else None
         if plan is not None:
+            if plan.observer is not None:
+                return _observed(plan, site, args, kwargs)
             started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = fn(*args, **kwargs)

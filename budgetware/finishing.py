@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .accounts import acquire, release
 from .errors import ConfigurationError, NoBudget
 from .frames import Frame, current
+from .scopes import restore
 from .termination import terminated
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Finish:
     ) -> None:
         assert self._frame is not None and self._token is not None
         self._frame.finishing = self._frame.finishing - {self._task.node}
-        current.reset(self._token)
+        restore(self._token)
 
     async def __aenter__(self) -> TaskBudget:
         return self.__enter__()

@@ -96,11 +96,12 @@ class Plan:
     `direct` says that booking what was held is one addition per payer.
     """
 
-    __slots__ = ("direct", "events", "frame", "items", "tally")
+    __slots__ = ("direct", "events", "frame", "items", "observer", "tally")
 
     def __init__(self, frame: Frame, items: Sequence[Item], tally: Tally) -> None:
         self.frame = frame
         self.events = frame.runtime.events
+        self.observer = frame.observer
         self.items = items
         self.tally = tally
         self.direct = not any(dim == "memory" or above for dim, _n, (_cells, above) in items)
@@ -219,7 +220,7 @@ class Frame:
                     self.plans.clear()
                     self.quick.clear()
                 self.plans[shape] = plan
-                if plan.direct and tally.amounts and self.observer is None and not self.finishing:
+                if plan.direct and tally.amounts and not self.finishing:
                     self.quick[shape] = plan
         return plan
 

@@ -63,7 +63,7 @@ def drive_async(
         advance: Callable[[Any], Any] = source.asend
         sent: Any = None
         while True:
-            item, error = await _step_async(around, advance, sent)
+            item, error = await _step_async(around, source, advance, sent)
             if error is not None:
                 break
             try:
@@ -83,7 +83,7 @@ def drive_async(
 
 
 async def _step_async(
-    around: Stream, advance: Callable[[Any], Any], sent: Any
+    around: Stream, source: AsyncGenerator[Any, Any], advance: Callable[[Any], Any], sent: Any
 ) -> tuple[Any, BaseException | None]:
     around.enter()
     item, error = None, None
@@ -91,13 +91,16 @@ async def _step_async(
         item = await advance(sent)
     except BaseException as raised:
         error = raised
-    return item, around.leave(error)
+    left = around.leave(error)
+    if error is None and left is not None:  # it gave an item, but its task has ended
+        left = await _clean_up_async(around, source) or left
+    return item, left
 
 
-async def _close_async(
-    around: Stream, source: AsyncGenerator[Any, Any], closing: GeneratorExit
-) -> None:
-    """The consumer went away: let the generator clean up, whatever is cancelled meanwhile."""
+async def _clean_up_async(
+    around: Stream, source: AsyncGenerator[Any, Any]
+) -> BaseException | None:
+    """Close the generator, whatever is cancelled meanwhile; returns what goes on."""
     around.enter()
     error: BaseException | None = None
     try:
@@ -105,10 +108,16 @@ async def _close_async(
             await source.aclose()
     except BaseException as raised:
         error = raised
-    error = around.leave(error)
-    around.ended(closing if error is None else error)
-    if error is not None:
-        raise error
+    return around.leave(error)
+
+
+async def _close_async(
+    around: Stream, source: AsyncGenerator[Any, Any], closing: GeneratorExit
+) -> None:
+    """The consumer went away."""
+    shown = around.ended(await _clean_up_async(around, source) or closing)
+    if shown is not None and shown is not closing:
+        raise shown
 
 
 def drive(
@@ -124,7 +133,7 @@ def drive(
         advance: Callable[[Any], Any] = source.send
         sent: Any = None
         while True:
-            item, error = _step(around, advance, sent)
+            item, error = _step(around, source, advance, sent)
             if error is not None:
                 break
             try:
@@ -148,7 +157,7 @@ def drive(
 
 
 def _step(
-    around: Stream, advance: Callable[[Any], Any], sent: Any
+    around: Stream, source: Generator[Any, Any, Any], advance: Callable[[Any], Any], sent: Any
 ) -> tuple[Any, BaseException | None]:
     around.enter()
     item, error = None, None
@@ -156,20 +165,26 @@ def _step(
         item = advance(sent)
     except BaseException as raised:
         error = raised
-    return item, around.leave(error)
+    left = around.leave(error)
+    if error is None and left is not None:
+        left = _clean_up(around, source) or left
+    return item, left
 
 
-def _close(around: Stream, source: Generator[Any, Any, Any], closing: GeneratorExit) -> None:
+def _clean_up(around: Stream, source: Generator[Any, Any, Any]) -> BaseException | None:
     around.enter()
     error: BaseException | None = None
     try:
         source.close()
     except BaseException as raised:
         error = raised
-    error = around.leave(error)
-    around.ended(closing if error is None else error)
-    if error is not None:
-        raise error
+    return around.leave(error)
+
+
+def _close(around: Stream, source: Generator[Any, Any, Any], closing: GeneratorExit) -> None:
+    shown = around.ended(_clean_up(around, source) or closing)
+    if shown is not None and shown is not closing:
+        raise shown
 
 
 def refuse_inside_generator(depth: int = 2) -> None:

@@ -27,8 +27,7 @@ from .kernel.dims import (
     known_dim,
     to_units,
 )
-from .kernel.tree import AS_HELD, Cell, Item, correct, settle, try_hold, worst_of
-from .kernel.tree import hold as hold_anyway
+from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold, worst_of
 from .kernel.verdict import CONTINUE, Verdict
 from .settlement import Reader, Report, Used, held_tokens, merge, read_quickly
 from .tallies import Tally, debts
@@ -40,10 +39,11 @@ Price = int | str | Decimal | float
 
 def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
     """Turn amounts as users give them into units, or raise `InvalidAmount`."""
-    for dim, value in amounts.items():
+    given = tuple(amounts.items())
+    for dim, value in given:
         if type(value) is not int or not 0 <= value < ABOVE_MAX or dim in _NOT_PLAIN:
-            return tuple([(dim, _check_one(dim, value)) for dim, value in amounts.items()])
-    return tuple(amounts.items())
+            return tuple([(dim, _check_one(dim, value)) for dim, value in given])
+    return given
 
 
 _NOT_PLAIN = frozenset(("usd", "millis"))
@@ -258,12 +258,17 @@ class Hold:
                 return False
             self.state = state
             if report is None:
-                report = [AS_HELD] * len(items)
                 self.tally.count_held(items)
-            elif self.tally.count(items, report):
-                before = debts(items)
-            self.booked = report
-            crossed = settle(items, report, assumed=state == "assumed")
+            else:
+                self.booked = report
+                if self.tally.count(items, report):
+                    before = debts(items)
+            if state == "assumed":
+                crossed = settle(items, self.units(), assumed=True)
+            elif report is None:
+                settle_held(items)
+            else:
+                crossed = settle(items, report)
             if before is not None:
                 self.frame.runtime.tallies.overdrawn(before)
         finally:
@@ -283,8 +288,9 @@ class Hold:
         """
         if self.frame.runtime.expiring:
             self.frame.runtime.sweep()
-        if not self.close(state, report):
-            self._settle_again(state, report)
+        if self.close(state, report):
+            return state
+        self._settle_again(state, report)
         return self.state
 
     def _settle_again(self, state: State, report: Report | None) -> None:
@@ -376,8 +382,8 @@ def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
     try:
         acquire()
         owed = debts(items)
-        crossed = hold_anyway(items)
-        settle(items, [n for _dim, n in checked])
+        unheld = [(dim, 0, payers) for dim, _n, payers in items]
+        crossed = settle(unheld, [n for _dim, n in checked])
         booking.state = "committed"
         tally.count_held(items)
         frame.runtime.tallies.overdrawn(owed)

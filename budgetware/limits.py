@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .accounts import acquire, release
 from .admission import exceeded
 from .clock import parse_seconds
-from .errors import ConfigurationError, InvalidAmount
+from .errors import ConfigurationError, InvalidAmount, NoBudget
 from .kernel.budget import Limit
 from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, to_units
 from .kernel.tree import Cell, Node, lending, raise_limit, shortages
+from .termination import terminated
 
 if TYPE_CHECKING:
     from .tasks import TaskBudget
@@ -39,14 +40,13 @@ class TaskLimits:
 
 
 def parse_limits(
-    limits: Mapping[str, Any], *, warn_at: float | None, keep: Mapping[str, Any] | None
+    limits: Mapping[str, Any], *, share: Decimal | None, keep: Mapping[str, Any] | None
 ) -> TaskLimits:
     """Check what `task_budget` was given, or raise `InvalidAmount`."""
     if not limits:
         raise ConfigurationError(
             "task_budget has no limit: name at least one, as in task_budget(tokens=50_000)"
         )
-    share = None if warn_at is None else parse_share(warn_at)
     kept = {} if keep is None else dict(keep)
     cells: dict[str, tuple[int, int | None, int]] = {}
     time_ns = warn_ns = None
@@ -92,19 +92,30 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
     amounts, time_ns = _parse_more(limits)
     try:
         acquire()
-        _check_more(node, amounts, time_ns)
-        for dim, more in amounts.items():
-            cell = node.cells[dim]
-            share = task.plan.warn_share
-            limit = (cell.limit or 0) + more
-            raise_limit(cell, more, cell.warn if share is None else int(limit * share))
-        if time_ns and node.deadline_ns is not None:
+        is_open = node.latch is None and not node.ended
+        if is_open:
+            _check_more(node, amounts, time_ns)
+            for dim, more in amounts.items():
+                cell = node.cells[dim]
+                raise_limit(cell, more, _warn_after(cell, more, task.plan.warn_share))
+        if is_open and time_ns and node.deadline_ns is not None:
             node.deadline_ns += time_ns
             task.frame.look_at_deadlines()
     finally:
         release()
+    if node.latch is not None:
+        raise terminated(node)
+    if not is_open:
+        raise NoBudget(f"task {node.path!r} has ended: its limits cannot be raised any more")
     if time_ns:
         task.scope.extend(time_ns / _NS)
+
+
+def _warn_after(cell: Cell, more: int, share: Decimal | None) -> int | None:
+    """A threshold that is a share of the limit moves with it; one of its own stays."""
+    limit = cell.limit or 0
+    is_share = share is not None and cell.warn == int(limit * share)
+    return int((limit + more) * share) if is_share and share is not None else cell.warn
 
 
 def _parse_more(limits: Mapping[str, Any]) -> tuple[dict[str, int], int]:

@@ -16,16 +16,19 @@ from anyio import from_thread
 
 def current_task() -> object | None:
     """The running task of asyncio or trio, or None outside of any."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    if task is not None:
-        return task
+    return task_and_loop()[0]
+
+
+def task_and_loop() -> tuple[object | None, Any | None]:
+    """The running task, and the event loop of this thread; each or both may be None."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return asyncio.current_task(loop), loop
     trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_task()  # type: ignore[no-any-return]
-    return None
+    if trio is None or not trio.lowlevel.in_trio_run():
+        return None, None
+    task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+    return task, trio.lowlevel.current_trio_token()
 
 
 def current_stack() -> object:
@@ -35,14 +38,7 @@ def current_stack() -> object:
 
 def current_loop() -> Any | None:
     """The event loop that runs on this thread (asyncio's loop, trio's token), or None."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token()
-    return None
+    return task_and_loop()[1]
 
 
 def native_cancels(task: object | None) -> int:

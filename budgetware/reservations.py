@@ -180,13 +180,20 @@ class Reservation:
         hold = self._held()
         if hold.span is not None and hold.told_late:
             hold.span.detach()
+        if error is not None:
+            self._cut(hold, error)
+            return
+        if hold.state == "held":
+            hold.leave()
+        if hold.told_late and hold.is_watched():
+            hold.tell(None)
+
+    @staticmethod
+    def _cut(hold: Hold, error: BaseException) -> None:
         if isinstance(error, GeneratorExit) and hold.state == "held":
             hold.told_late = False  # it may be booked later, and is told of then
         try:
-            if error is not None:
-                hold.cut(error)
-            elif hold.state == "held":
-                hold.leave()
+            hold.cut(error)
         finally:  # `on_error` may raise
             if hold.told_late:
                 hold.tell(error)

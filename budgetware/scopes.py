@@ -14,7 +14,7 @@ import anyio
 
 from .frames import Frame, current
 from .kernel.tree import Node
-from .loops import call_on, current_loop, current_stack, current_task, native_cancels, post
+from .loops import call_on, native_cancels, post, task_and_loop
 from .termination import is_ours, terminated
 
 
@@ -34,11 +34,10 @@ class OwnerScope:
     def enter(self, frame: Frame, remaining_seconds: float | None) -> None:
         """Make `frame` current; in a task, open a cancel scope with that deadline."""
         self._token = current.set(frame)
-        task = current_task()
+        task, self._loop = task_and_loop()
         self.stack = task or get_ident()
         if task is None:
             return
-        self._loop = current_loop()
         scope = anyio.CancelScope()
         if remaining_seconds is not None:
             scope.deadline = anyio.current_time() + remaining_seconds
@@ -70,10 +69,11 @@ class OwnerScope:
         if scope is not None:
             error = _exit(scope, error)
             self.expired = scope.cancelled_caught
-            if native_cancels(stack) == self._cancels_before and _is_of(scope, error):
+            before = self._cancels_before
+            if before is not None and native_cancels(stack) == before and _is_of(scope, error):
                 error = None
         if token is not None:
-            _reset(token)
+            restore(token)
         return error
 
 
@@ -103,10 +103,13 @@ def _is_of(scope: anyio.CancelScope, error: BaseException | None) -> bool:
     )
 
 
-def _reset(token: Token[Frame]) -> None:
+def restore(token: Token[Frame]) -> None:
+    """Make current what was so before; a block may be left in another context than it was
+    entered in: by some test runners, by the collector.
+    """
     try:
         current.reset(token)
-    except ValueError:  # the block is left in another context, as some test runners do
+    except ValueError:
         return
 
 

@@ -29,22 +29,18 @@ def held_tokens(amounts: Mapping[str, int]) -> int:
 
 def read_quickly(items: Sequence[Item], used: Used, amounts: Mapping[str, Any]) -> Report | None:
     """Read the plain cases: one int for one dimension, or ints for dimensions held."""
-    if amounts:
-        return _ints(items, amounts) if used is None else None
-    if type(used) is int:
-        if len(items) == 1 and 0 <= used < ABOVE_MAX and items[0][0] != "usd":
-            return [used]
+    if used is None and amounts:
+        given = amounts
+    elif type(used) is dict and not amounts:
+        given = cast("dict[str, Any]", used)
+    elif type(used) is int and len(items) == 1 and items[0][0] != "usd" and not amounts:
+        return [used] if 0 <= used < ABOVE_MAX else None
+    else:
         return None
-    if type(used) is dict:
-        return _ints(items, cast("dict[str, Any]", used))
-    return None
-
-
-def _ints(items: Sequence[Item], amounts: Mapping[str, Any]) -> Report | None:
     report: Report = []
     named = 0
     for dim, _n, _payers in items:
-        value = amounts.get(dim)
+        value = given.get(dim)
         if value is None:
             report.append(AS_HELD)
         elif type(value) is int and 0 <= value < ABOVE_MAX and dim != "usd":
@@ -52,7 +48,7 @@ def _ints(items: Sequence[Item], amounts: Mapping[str, Any]) -> Report | None:
             named += 1
         else:
             return None
-    return report if named == len(amounts) else None
+    return report if named == len(given) else None
 
 
 def merge(record: Report, later: Report) -> Report:

@@ -10,6 +10,7 @@ from .errors import BudgetTerminated
 from .events import Outcome
 from .frames import Frame, current
 from .measures import CpuMeter, with_cpu
+from .scopes import restore
 from .termination import TerminateSignal, terminated
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class CallStream:
         if self.hold.span is not None:
             self.hold.span.detach()
         if self._token is not None:
-            current.reset(self._token)
+            restore(self._token)
         return error
 
     def seen(self, item: Any) -> None:

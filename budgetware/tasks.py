@@ -34,7 +34,7 @@ from .kernel.verdict import Verdict
 from .limits import LimitValue, TaskLimits, parse_limits, parse_share, top_up
 from .outcomes import outcome_of
 from .policies import DEFAULT, Policy, PolicyLike, Terminate, parse_policy
-from .scopes import OwnerScope, converted
+from .scopes import OwnerScope, converted, restore
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import decorate_task
 from .termination import latch, shown_outside, terminated
@@ -138,11 +138,9 @@ class TaskBudget:
 
         Raises:
             InvalidAmount: a number, or a dimension this task does not limit.
-            BudgetTerminated: it was terminated; nothing has changed.
+            BudgetTerminated, NoBudget: it was terminated, or has ended; nothing has changed.
             BudgetExceeded: it is a carve and its parent has not enough.
         """
-        if self.node.latch is not None:
-            raise terminated(self.node)
         top_up(self, limits)
 
     def charge(self, **amounts: Price) -> Verdict:
@@ -184,7 +182,7 @@ class TaskBudget:
                     with shown_outside():
                         return await fn(*args, **kwargs)
                 finally:
-                    current.reset(token)
+                    restore(token)
 
             return cast("Callable[P, R]", wraps(fn)(carried_async))
 
@@ -195,7 +193,7 @@ class TaskBudget:
                 with shown_outside():
                     return fn(*args, **kwargs)
             finally:
-                current.reset(token)
+                restore(token)
 
         return carried
 
@@ -441,16 +439,17 @@ def task_budget(
         raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
     if on_warn is not None and not callable(on_warn):
         raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
+    share = None if warn_at is None else parse_share(warn_at)
     plan = TaskPlan(
-        limits=parse_limits(limits, warn_at=warn_at, keep=keep),
-        name=None if name is None else check_name("task", name),
-        policy=DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
-        principal=None if principal is None else check_name("principal", principal),
-        warn_share=None if warn_at is None else parse_share(warn_at),
-        on_warn=on_warn,
-        carve=bool(carve),
-        unpriced=unpriced,
-        runtime=None if service is None else service.runtime,
+        parse_limits(limits, share=share, keep=keep),
+        None if name is None else check_name("task", name),
+        DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
+        None if principal is None else check_name("principal", principal),
+        share,
+        on_warn,
+        bool(carve),
+        unpriced,
+        None if service is None else service.runtime,
     )
     return TaskBudget(plan)
 

@@ -319,17 +319,12 @@ def test_a_carve_without_room_is_refused_on_entry_and_changes_nothing() -> None:
         assert current_budget() is outer
 
 
-async def test_a_refused_carve_yields_before_it_raises() -> None:
-    turns: list[str] = []
-    async with task_budget("outer", tokens=100), anyio.create_task_group() as group:
-
-        async def other() -> None:
-            turns.append("other")
-
-        group.start_soon(other)
-        with pytest.raises(BudgetExceeded):
+async def test_a_refused_carve_is_a_checkpoint() -> None:
+    async with task_budget("outer", tokens=100):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
             await task_budget(carve=True, tokens=101).__aenter__()
-        assert turns == ["other"]
+        assert scope.cancelled_caught
 
 
 def test_a_carve_within_a_carve_is_taken_from_it() -> None:
@@ -830,12 +825,14 @@ def test_a_reserve_in_an_ended_task_is_refused_in_sync_code() -> None:
 
 
 def test_a_child_of_an_ended_task_is_refused_its_calls() -> None:
+    def late() -> None:
+        with task_budget("late", tokens=5):
+            reserve_nowait(tokens=1)
+
     with task_budget("outer", tokens=100) as outer:
-        start = outer.wrap(lambda: task_budget("late", tokens=5).__enter__())
-    late = start()
+        call = outer.wrap(late)
     with pytest.raises(NoBudget, match="'outer' has ended"):
-        late.wrap(reserve_nowait)(tokens=1)
-    late.__exit__(None, None, None)
+        call()
 
 
 async def test_a_reserve_in_a_terminated_task_is_terminated() -> None:
@@ -1009,7 +1006,7 @@ def test_a_dimension_without_a_limit_is_counted_on_every_payer_and_never_refused
 
 def test_a_users_own_dimension_is_declared_by_limiting_it() -> None:
     with pytest.raises(InvalidAmount, match="unknown dimension 'widgets_made'"):
-        reserve(widgets_made=1)
+        reserve_nowait(widgets_made=1)
     with task_budget(widgets_made=3) as budget:
         spend(widgets_made=2)
         assert budget.remaining("widgets_made") == 1

@@ -54,15 +54,15 @@ class Cell:
         self.node = node
         self.dim = dim
         self.limit = limit
-        self.base = OPEN if limit is None else limit
+        self.base = self.free = OPEN if limit is None else limit
         self.warn = warn
         self.keep = keep
-        self.free = self.base
         self.spent = self.granted = self.assumed = self.peak = self.returned = 0
         self.warned = False
         self.level = dim == "memory"
-        self.floor = 0
-        refloor(self)
+        self.floor = keep
+        if self.level or warn is not None or node.guarded:
+            refloor(self)
 
     @property
     def reserved(self) -> int:
@@ -302,8 +302,12 @@ def _touched(cell: Cell, crossed: list[Cell]) -> None:
 
 
 def settle_held(items: Iterable[Item]) -> None:
-    """Book exactly what was held. Not for `memory`, which is given back."""
-    for _, n, (cells, above) in items:
+    """Book exactly what was held."""
+    for item in items:
+        dim, n, (cells, above) = item
+        if dim == "memory":
+            _book(item, n, n, 0, [])
+            continue
         for cell in cells:
             cell.spent += n
         for cell, _via in above:
@@ -323,6 +327,10 @@ def settle(items: Sequence[Item], used: Sequence[int], *, assumed: bool = False)
             _book(item, held, booked, booked if assumed else 0, crossed)
             continue
         rest = held - booked
+        if not rest:
+            for cell in cells:
+                cell.spent += booked
+            continue
         for cell in cells:
             cell.spent += booked
             cell.free += rest

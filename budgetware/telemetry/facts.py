@@ -5,6 +5,7 @@ Not here: when a span starts and ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Facts:
     """A call in a frame: the span's name and kind, and the attributes of every such call.
 
-    `left` pairs keys with the cells of the leaf whose room is shown; those, and what is
-    reserved, are as in `items`.
+    `left` are keys, cells of the leaf whose room is shown under them, and what those keep back;
+    they, and what is reserved, are as in `items`.
     """
 
     __slots__ = ("attributes", "has_usage", "items", "kind", "labels", "left", "name", "said")
@@ -39,27 +40,25 @@ class Facts:
         policy = policy_of(frame.chain[0] if frame.chain else None, call)
         if policy is not None:
             self.said[names.POLICY] = policy
-        self.items: tuple[Item, ...] | None = None
+        self.items: Sequence[Item] | None = None
         self.attributes = self.said
-        self.left: list[tuple[str, Cell]] = []
+        self.left: list[tuple[str, Cell, int]] = []
 
-    def hold(self, items: tuple[Item, ...]) -> None:
+    def hold(self, items: Sequence[Item], frame: Frame) -> None:
         """Learn what is held; calls of fixed amounts share one `items`."""
         self.items = items
-        self.left = leaf_cells(items)
+        self.left = leaf_cells(items, frame)
         self.attributes = self.said | {names.RESERVED[dim]: n for dim, n, _payers in items}
 
 
-def leaf_cells(items: tuple[Item, ...]) -> list[tuple[str, Cell]]:
-    """The leaf's cells that have a limit."""
+def leaf_cells(items: Sequence[Item], frame: Frame) -> list[tuple[str, Cell, int]]:
+    """The leaf's cells that have a limit, with their keys and what they keep back here."""
     leaf = [(dim, cells[0]) for dim, _n, (cells, _above) in items if cells]
-    return [(names.REMAINING[dim], cell) for dim, cell in leaf if cell.limit is not None]
-
-
-def room(cell: Cell, frame: Frame) -> int:
-    """What a call of this frame could still reserve; no lock, it may be a moment old."""
-    kept = 0 if cell.node in frame.finishing else cell.keep
-    return max(0, cell.free + cell.returned - kept)
+    return [
+        (names.REMAINING[dim], cell, 0 if cell.node in frame.finishing else cell.keep)
+        for dim, cell in leaf
+        if cell.limit is not None
+    ]
 
 
 def of_place(frame: Frame) -> Attributes:

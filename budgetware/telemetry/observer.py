@@ -8,7 +8,7 @@ from opentelemetry.metrics import Histogram
 from opentelemetry.trace import INVALID_SPAN, StatusCode, Tracer, get_current_span
 
 from . import names
-from .facts import Facts, leaf_cells, of_place, policy_of, room
+from .facts import Facts, leaf_cells, of_place, policy_of
 from .genai import inference_data
 from .logs import tell_of_failure
 from .spans import CallSpan, CallTimer, Remark, TaskSpan
@@ -42,28 +42,28 @@ class Observer:
         try:
             facts = self._facts.get(hold.call) or self._learn(hold.frame, hold.call)
             if facts.items is not hold.items:
-                facts.hold(hold.items)
-            return self._watch(hold, facts)
+                facts.hold(hold.items, hold.frame)
+            if self._tracer is None:
+                return CallTimer(facts, self._duration, INVALID_SPAN)
+            attributes = facts.attributes.copy()
+            for key, cell, kept in facts.left:  # no lock: it may be a moment old
+                left = cell.free + cell.returned - kept
+                attributes[key] = left if left > 0 else 0
+            if hold.call.kind is None:
+                return self._remark(facts, attributes)
+            span = self._tracer.start_span(facts.name, None, facts.kind, attributes)
+            return CallSpan(
+                facts, self._duration, span, inference_data() if facts.has_usage else None
+            )
         except Exception:
             tell_of_failure()
             return None
 
-    def _watch(self, hold: Hold, facts: Facts) -> CallSpan:
-        tracer = self._tracer
-        if tracer is None:
-            return CallTimer(facts, self._duration, INVALID_SPAN)
-        attributes = facts.attributes.copy()
-        for key, cell in facts.left:
-            attributes[key] = room(cell, hold.frame)
-        if hold.call.kind is None:
-            span = get_current_span()
-            if span.is_recording():
-                span.set_attributes(attributes)
-            return Remark(facts, self._duration, span)
-        span = tracer.start_span(facts.name, None, facts.kind, attributes)
-        if facts.has_usage:
-            return CallSpan(facts, self._duration, span, inference_data())
-        return CallSpan(facts, self._duration, span)
+    def _remark(self, facts: Facts, attributes: Attributes) -> Remark:
+        span = get_current_span()
+        if span.is_recording():
+            span.set_attributes(attributes)
+        return Remark(facts, self._duration, span)
 
     def _learn(self, frame: Frame, call: Call) -> Facts:
         if len(self._facts) >= MAX_FACTS:
@@ -112,8 +112,8 @@ def _of_refusal(refusal: Refusal) -> Attributes:
     }
     if refusal.dim:
         attributes[names.DENIED_DIM] = names.unit_dim(refusal.dim)
-    for key, cell in leaf_cells(refusal.items):
-        attributes[key] = room(cell, refusal.frame)
+    for key, cell, kept in leaf_cells(refusal.items, refusal.frame):
+        attributes[key] = max(0, cell.free + cell.returned - kept)
     return attributes
 
 

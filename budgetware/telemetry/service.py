@@ -41,6 +41,7 @@ class Telemetry:
         self._meter_provider = None if _is_proxy(meter_provider) else meter_provider
         self._has_spans = is_on(names.SPANS_SWITCH)
         self._genai_usage = is_on(names.GENAI_USAGE_SWITCH)
+        self._found: tuple[Any, Any] | None = None
         self._seen: tuple[Any, Any] = (None, None)
         self._tracer: Tracer | None = None
         self._instruments: Instruments | None = None
@@ -61,6 +62,10 @@ class Telemetry:
         return Observer(self._tracer, duration, genai_usage=self._genai_usage)
 
     def _look(self) -> None:
+        found = _global_providers()
+        if found is not None and found == self._found:
+            return
+        self._found = found
         tracer_provider = self._tracer_provider or trace.get_tracer_provider()
         meter_provider = self._meter_provider or metrics.get_meter_provider()
         if tracer_provider is self._seen[0] and meter_provider is self._seen[1]:
@@ -96,6 +101,18 @@ class Telemetry:
             self._is_open = False
             for source in self._sources:
                 source.is_open = False
+
+
+def _global_providers() -> tuple[Any, Any] | None:
+    """The global providers as they are set, or None where this cannot be told.
+
+    Asking the API looks at the environment each time; these two look-ups are quick enough for
+    every task.
+    """
+    try:
+        return trace._TRACER_PROVIDER, metrics._internal._METER_PROVIDER  # type: ignore[attr-defined]
+    except AttributeError:
+        return None
 
 
 def _is_proxy(provider: object) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.metrics import Histogram
-from opentelemetry.trace import Span, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, StatusCode, set_span_in_context
 
 from ..events import error_name
 from . import names
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..holds import Hold
     from ..tasks import TaskBudget
 
+_SPAN_KEY = next(iter(set_span_in_context(INVALID_SPAN, Context())))
+"""One copy of the context less per call than `set_span_in_context` makes."""
 _ERRORS = frozenset({"failed", "broken", "rejected", "terminated"})
 
 
@@ -33,6 +35,9 @@ class CallSpan:
     """
 
     __slots__ = ("_context", "_duration", "_facts", "_previous", "_reported", "_span")
+
+    _context: Context
+    _previous: Context
 
     def __init__(
         self, facts: Facts, duration: Histogram | None, span: Span, reported: Any = None
@@ -45,10 +50,10 @@ class CallSpan:
     def attach(self) -> None:
         """Make it the current span, for a step or a block."""
         self._previous = previous = get_current()
-        context = set_span_in_context(self._span, previous)
+        values = {**previous, _SPAN_KEY: self._span}
         if self._reported is not None:
-            context = set_value(names.INFERENCE_CONTEXT, self._reported, context)
-        self._context: Context = context
+            values[names.INFERENCE_CONTEXT] = self._reported
+        self._context = context = Context(values)
         attach(context)
 
     def detach(self) -> None:
@@ -60,11 +65,12 @@ class CallSpan:
         """The call is over and booked."""
         try:
             error_type = None if outcome == "completed" else _error_type(outcome, error)
-            if self._duration is not None:
+            duration = self._duration
+            if duration is not None:
                 labels = self._facts.labels
                 if error_type is not None:
                     labels = labels | {names.ERROR_TYPE: error_type}
-                self._duration.record((hold.frame.now_ns() - hold.started_ns) / 1e9, labels)
+                duration.record((hold.frame.now_ns() - hold.started_ns) / 1e9, labels)
             self._write(hold, error_type)
         except Exception:
             tell_of_failure()
@@ -120,13 +126,16 @@ class TaskSpan:
 
     __slots__ = ("_context", "_previous", "_span")
 
+    _context: Context
+    _previous: Context
+
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def attach(self) -> None:
         """Make it the current span."""
-        self._previous = previous = get_current()
-        self._context: Context = set_span_in_context(self._span, previous)
+        self._previous = get_current()
+        self._context = set_span_in_context(self._span, self._previous)
         attach(self._context)
 
     def detach(self) -> None:
@@ -170,7 +179,8 @@ def _charged(hold: Hold) -> Attributes:
     booked = hold.booked
     if booked is None:
         return late
-    for (dim, held, _payers), used in zip(hold.items, booked, strict=True):
+    for i, (dim, held, _payers) in enumerate(hold.items):
+        used = booked[i]
         if 0 <= used != held:
             late[names.CHARGED[dim]] = used
         if dim == "usd":

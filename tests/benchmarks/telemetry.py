@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from time import thread_time_ns
+from time import monotonic_ns, thread_time_ns
 from typing import Any
 
 import anyio
@@ -81,14 +81,14 @@ class Sdk:
         labels = {names.OPERATION: "execute_tool"}
 
         async def call() -> None:
-            start = thread_time_ns()
+            start = monotonic_ns()
             span = tracer.start_span("bare", kind=SpanKind.INTERNAL, attributes=attributes)
             token = attach(set_span_in_context(span))
             detach(token)
             if late:
                 span.set_attributes(late)
             span.end()
-            histogram.record((thread_time_ns() - start) / 1e9, labels)
+            histogram.record((monotonic_ns() - start) / 1e9, labels)
 
         return call
 

@@ -263,6 +263,15 @@ class Tree(RuleBasedStateMachine):
         ticket.entry.booked = used
         ticket.entry.assumed = False
 
+    @rule(task=tasks, amounts=HELD)
+    def charge(self, task: Task, amounts: Held) -> None:
+        """Book what has happened, room or not."""
+        before = self.books.above_warn()
+        items = tickets_of(task, dict.fromkeys(amounts, 0))
+        crossed = settle(items, list(amounts.values()))
+        self.books.journal.append(Entry(task.place, amounts, amounts))
+        assert named(crossed) == self.books.above_warn() - before
+
     @rule(task=tasks, dim=st.sampled_from(DIMS), more=st.integers(1, 30))
     def top_up(self, task: Task, dim: str, more: int) -> None:
         if dim not in task.place.limit or any(x.ended for x in task.place.chain):

@@ -250,10 +250,12 @@ async def test_open_reservations_settle_after_the_latch() -> None:
         async with task_budget(tokens=10) as budget:
             open_one, released = await reserve(tokens=4), await reserve(tokens=5)
             budget.terminate("enough")
-            assert open_one.commit(3) == {"tokens": 3}
+            open_one.commit(3)
             released.release()
     assert caught.value.snapshot is not None
     assert caught.value.snapshot["tokens"].spent == 3
+    assert caught.value.snapshot["tokens"].reserved == 0
+    assert caught.value.__cause__ is None
 
 
 async def test_calls_in_flight_are_cancelled_and_charged() -> None:

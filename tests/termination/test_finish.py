@@ -206,30 +206,6 @@ async def test_a_task_opened_inside_finish_may_spend_the_keep_until_finish_ends(
     assert budget.spent("tokens") == 80
 
 
-async def test_a_task_that_outlives_finish_cannot_spend_the_keep() -> None:
-    seen: list[str] = []
-
-    async def helper(finished: anyio.Event) -> None:
-        async with task_budget("helper", tokens=100):
-            await finished.wait()
-            try:
-                await think(1)
-            except BudgetExceeded as error:
-                seen.append(error.budget)
-
-    async with (
-        task_budget("agent", tokens=100, keep={"tokens": 30}) as budget,
-        anyio.create_task_group() as group,
-    ):
-        await think(70)
-        finished = anyio.Event()
-        async with budget.finish():
-            group.start_soon(helper, finished)
-            await anyio.wait_all_tasks_blocked()
-        finished.set()
-    assert seen == ["agent"]
-
-
 async def test_a_finish_is_entered_once() -> None:
     async with task_budget(tokens=100, keep={"tokens": 30}) as budget:
         finishing = budget.finish()
