@@ -107,9 +107,7 @@ def stopped_by(frame: Frame) -> Node | None:
     return None
 
 
-def _refuse(
-    frame: Frame, items: Sequence[Item], call: Call, short: list[Shortage]
-) -> Refusal:
+def _refuse(frame: Frame, items: Sequence[Item], call: Call, short: list[Shortage]) -> Refusal:
     """Of several short payers one that terminates goes first, then the outermost."""
     if len(short) == 1:
         shortage = short[0]
@@ -193,9 +191,7 @@ def carry_out(refusal: Refusal) -> None:
     frame, node = refusal.frame, refusal.node
     if node.latch is not None and refusal.shortage is None:
         node.owner.cancel_scope()
-    frame.runtime.tallies.refused(
-        refusal.decision, node.name, refusal.dim, refusal.call.operation
-    )
+    frame.runtime.tallies.refused(refusal.decision, node.name, refusal.dim, refusal.call.operation)
     tell_refusal(refusal)
 
 
@@ -216,9 +212,7 @@ def refuse_sync(refusal: Refusal) -> NoReturn:
     raise refusal.error() from None
 
 
-def look_closely(
-    frame: Frame, items: Sequence[Item], call: Call, tally: Tally
-) -> Refusal | None:
+def look_closely(frame: Frame, items: Sequence[Item], call: Call, tally: Tally) -> Refusal | None:
     """Book what was left behind, then decide; tells of warnings. None: the units are held."""
     frame.runtime.sweep()
     try:

@@ -30,7 +30,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .kernel.tree import Snapshot
+    from .kernel.balances import Snapshot
 
 __all__ = [
     "AlreadySettled",

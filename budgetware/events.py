@@ -95,9 +95,7 @@ class UsageEvent:
         """The JSON form: money as strings, usage as an object of its non-zero axes."""
         row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for key in ("reserved", "charged"):
-            row[key] = {
-                d: str(v) if isinstance(v, Decimal) else v for d, v in row[key].items()
-            }
+            row[key] = {d: str(v) if isinstance(v, Decimal) else v for d, v in row[key].items()}
         if self.usage is not None:
             axes = {name: getattr(self.usage, name) for name in Usage.__slots__}
             row["usage"] = {name: value for name, value in axes.items() if value}

@@ -63,7 +63,11 @@ def drive_async(
         advance: Callable[[Any], Any] = source.asend
         sent: Any = None
         while True:
-            item, error = await _step_async(around, source, advance, sent)
+            try:
+                item, error = await _step_async(around, source, advance, sent)
+            except GeneratorExit as closing:  # thrown past the step, by the collector
+                around.ended(closing)
+                raise
             if error is not None:
                 break
             try:
@@ -97,9 +101,7 @@ async def _step_async(
     return item, left
 
 
-async def _clean_up_async(
-    around: Stream, source: AsyncGenerator[Any, Any]
-) -> BaseException | None:
+async def _clean_up_async(around: Stream, source: AsyncGenerator[Any, Any]) -> BaseException | None:
     """Close the generator, whatever is cancelled meanwhile; returns what goes on."""
     around.enter()
     error: BaseException | None = None

@@ -18,6 +18,7 @@ from .errors import AlreadySettled, InvalidAmount, NoBudget
 from .events import Outcome
 from .frames import Amounts, Frame
 from .ids import id_of, numbers
+from .kernel.balances import worst_of
 from .kernel.dims import (
     ABOVE_MAX,
     check_amount,
@@ -27,7 +28,7 @@ from .kernel.dims import (
     known_dim,
     to_units,
 )
-from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold, worst_of
+from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold
 from .kernel.verdict import CONTINUE, Verdict
 from .settlement import Reader, Report, Used, held_tokens, merge, read_quickly
 from .tallies import Tally, debts
@@ -168,9 +169,7 @@ class Hold:
     usage: Usage | None = None
     verdict: Verdict = CONTINUE
 
-    def __init__(
-        self, frame: Frame, call: Call, items: Sequence[Item], tally: Tally
-    ) -> None:
+    def __init__(self, frame: Frame, call: Call, items: Sequence[Item], tally: Tally) -> None:
         self.frame = frame
         self.call = call
         self.items = items

@@ -12,8 +12,9 @@ from .admission import exceeded
 from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount, NoBudget
 from .kernel.budget import Limit
+from .kernel.carving import lending, raise_limit
 from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, to_units
-from .kernel.tree import Cell, Node, lending, raise_limit, shortages
+from .kernel.tree import Cell, Node, shortages
 from .termination import terminated
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .events import Outcome, UsageEvent, error_name, status_of
 from .calls import Call
+from .events import Outcome, UsageEvent, error_name, status_of
 from .frames import Frame, Plan
 from .ids import id_of, numbers
 from .kernel.dims import from_units
@@ -58,9 +58,7 @@ def tell(
     now_ns = hold.frame.now_ns()
     duration_ns = now_ns - (hold.started_ns or now_ns)
     facts = (hold.frame, hold.call, hold.items, hold.numbered(), runtime.clock.time())
-    runtime.events.emit(
-        partial(_event, *facts, duration_ns, charged, outcome, error, hold.usage)
-    )
+    runtime.events.emit(partial(_event, *facts, duration_ns, charged, outcome, error, hold.usage))
 
 
 def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:

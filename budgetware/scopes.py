@@ -86,7 +86,7 @@ def _exit(scope: anyio.CancelScope, error: BaseException | None) -> BaseExceptio
     try:
         swallowed = scope.__exit__(type(error) if error else None, error, None)
     except BaseException as remains:
-        return remains
+        return error if isinstance(error, GeneratorExit) else remains
     return None if swallowed else error
 
 
@@ -147,5 +147,3 @@ def _may_be_cause(node: Node, rest: BaseException) -> bool:
 def _is_outer(node: Node, error: BaseException) -> bool:
     budget_id = getattr(error, "budget_id", None)
     return any(outer.id == budget_id and outer.latch is not None for outer in node.chain[1:])
-
-

@@ -9,7 +9,7 @@ from typing import Any
 from .clock import Clock
 from .errors import ConfigurationError
 from .events import Subscription
-from .frames import Frame, Runtime, current, default_runtime, is_default, set_default
+from .frames import Frame, Runtime, current, is_default, set_default
 from .pricing import PriceBook, PriceTable
 from .tasks import TaskBudget, task_budget
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from .accounts import acquire, release
 from .frames import current
-from .kernel import tree
+from .kernel import balances as tree
+from .kernel.balances import Balance, Snapshot
 from .kernel.dims import known_dim
-from .kernel.tree import Balance, Node, Snapshot
+from .kernel.tree import Node
 from .kernel.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def describe(task: TaskBudget) -> str:
 
 def _describe(task: TaskBudget) -> str:
     parts = [
-        _part(dim, b, task) for dim, b in sorted(task.snapshot().dims.items()) if b.limit is not None
+        _part(dim, b, task)
+        for dim, b in sorted(task.snapshot().dims.items())
+        if b.limit is not None
     ]
     latch = task.node.latch
     if latch is not None:

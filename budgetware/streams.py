@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
-from .admission import Refusal, carry_out, refuse_async, refuse_sync
-from .errors import BudgetTerminated
+from .accounts import book_later
+from .admission import Refusal, refuse_async, refuse_sync
 from .events import Outcome
 from .frames import Frame, current
 from .measures import CpuMeter, with_cpu
@@ -31,6 +31,12 @@ class CallStream:
         self._settling: BaseException | None = None
         self._meter = CpuMeter() if site.cpu else None
         self._token: Token[Frame] | None = None
+
+    def __del__(self) -> None:
+        """An event loop that is closed drops a stream without a word to it."""
+        hold = self._hold
+        if hold is not None and hold.state == "held":
+            book_later(lambda: hold.close("assumed", hold.record, "cancelled"))
 
     @property
     def hold(self) -> Hold:
@@ -103,16 +109,24 @@ class TaskStream:
 
     def __init__(self, task: TaskBudget) -> None:
         self._task = task
+        self._is_open = False
+
+    def __del__(self) -> None:
+        if self._is_open:
+            task = self._task
+            book_later(lambda: task.end(None))
 
     async def start_async(self) -> None:
         refusal = self._task.open()
         if refusal is not None:
             await refuse_async(refusal)
+        self._is_open = True
 
     def start(self) -> None:
         refusal = self._task.open()
         if refusal is not None:
             refuse_sync(refusal)
+        self._is_open = True
 
     def enter(self) -> None:
         self._task.enter_scope()
@@ -127,5 +141,5 @@ class TaskStream:
         return
 
     def ended(self, error: BaseException | None) -> BaseException | None:
-        shown = self._task.end(error)
-        return shown
+        self._is_open = False
+        return self._task.end(error)

@@ -91,9 +91,7 @@ class Tallies:
             self._names.add(name)
         return name
 
-    def tally(
-        self, name: str, operation: str, amounts: tuple[tuple[str, int], ...] = ()
-    ) -> Tally:
+    def tally(self, name: str, operation: str, amounts: tuple[tuple[str, int], ...] = ()) -> Tally:
         """The tally of a leaf and an operation, for calls of fixed amounts or of any."""
         if len(self._by_key) >= MAX_TALLIES:
             amounts = ()

@@ -28,8 +28,10 @@ from .frames import Frame, HasRuntime, Runtime, current, default_runtime
 from .generators import refuse_inside_generator
 from .holds import Price
 from .ids import new_id
+from .kernel.balances import Snapshot
+from .kernel.carving import open_carve
 from .kernel.dims import check_name
-from .kernel.tree import Cell, Node, Snapshot, give_back, open_carve, payers, shortages
+from .kernel.tree import Cell, Node, give_back, payers, shortages
 from .kernel.verdict import Verdict
 from .limits import LimitValue, TaskLimits, parse_limits, parse_share, top_up
 from .outcomes import outcome_of
@@ -37,7 +39,7 @@ from .policies import DEFAULT, Policy, PolicyLike, Terminate, parse_policy
 from .scopes import OwnerScope, converted, restore
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import decorate_task
-from .termination import latch, shown_outside, terminated
+from .termination import latch, shown_outside
 
 F = TypeVar("F")
 P = ParamSpec("P")
@@ -381,7 +383,7 @@ class TaskBudget:
         _trace: TracebackType | None,
     ) -> bool:
         left = self.leave_scope(error)
-        if self.node.latch is not None:
+        if self.node.latch is not None and not isinstance(left, GeneratorExit):
             try:
                 await self.settle()
             except BaseException as interrupted:  # a native cancel: it goes on, ours with it
@@ -468,9 +470,7 @@ def _entered_twice(name: str) -> ConfigurationError:
 
 
 def _not_entered(name: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"task_budget {name!r} was not entered yet: use it inside its block"
-    )
+    return ConfigurationError(f"task_budget {name!r} was not entered yet: use it inside its block")
 
 
 def _carve(node: Node, limits: TaskLimits, parent: Frame) -> Refusal | None:

@@ -1,7 +1,7 @@
 """A task with limits, a tool and a model that pay from it, and what was spent at the end.
 
-The client is a stand-in for your provider's. `budgeted` holds what a call may cost before it runs
-and settles to what it really cost; `reserve` does the same by hand.
+`budgeted` holds what a call may cost before it runs and settles to what it really cost; `reserve`
+does the same by hand. The replies stand in for a provider's.
 
 It prints:
 
@@ -13,7 +13,7 @@ It prints:
     usd: 0.000317 spent, 0.249683 left
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 
@@ -22,16 +22,11 @@ from budgetware import Usage, budgeted, connect, reserve, task_budget
 PRICES = {"gpt-4o-mini": {"input": "0.15", "output": "0.60"}}  # dollars per million tokens
 
 
-@dataclass
-class Reply:
+class Reply(NamedTuple):
+    """What a provider answers: a text, and what it cost."""
+
     text: str
     usage: Usage
-
-
-async def chat(text: str, usage: Usage) -> Reply:
-    """Stand in for a provider: answer, and say what it cost."""
-    await anyio.sleep(0)
-    return Reply(text, usage)
 
 
 @budgeted(calls=1)
@@ -41,7 +36,7 @@ async def search(query: str) -> list[str]:
 
 @budgeted(tokens=2_000, calls=1, settle=lambda r: r.usage, kind="llm", model="gpt-4o-mini")
 async def think(prompt: str) -> Reply:
-    return await chat("Cancel scopes nest.", Usage(input_tokens=len(prompt), output_tokens=490))
+    return Reply("Cancel scopes nest.", Usage(input_tokens=len(prompt), output_tokens=490))
 
 
 async def main() -> None:
@@ -52,7 +47,7 @@ async def main() -> None:
         print("search:", await search("anyio cancellation"))
         print("think:", (await think("What does anyio add to cancellation? " * 4 + "Why?")).text)
         async with reserve(tokens=800) as reservation:  # the same by hand
-            reply = await chat("Use a task group.", Usage(input_tokens=310, output_tokens=120))
+            reply = Reply("Use a task group.", Usage(input_tokens=310, output_tokens=120))
             reservation.commit(reply.usage)
         print("chat:", reply.text)
         for dim in ("tokens", "calls", "usd"):

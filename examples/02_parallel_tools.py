@@ -5,10 +5,9 @@ room. A refusal is a `BudgetExceeded`, which a model may read.
 
 It prints:
 
-    tasks: 10 of 100 ran, 90 refused
-    budget 'crawl' has 0 of 10 calls left, 1 requested: finish without this call, or top_up the budget
-    threads: 10 of 100 ran, 90 refused
-    Task 'files' has 0 of 10 calls left.
+    tasks: 10 of 100 ran
+    threads: 10 of 100 ran
+    one reply: budget 'files' has 0 of 10 calls left, 1 requested
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,43 +24,35 @@ async def fetch(page: int) -> str:
 
 
 @budgeted(calls=1)
-def read(page: int) -> str:
-    return f"file {page}"
+def read(number: int) -> str:
+    return f"file {number}"
 
 
-async def in_tasks() -> None:
-    pages: list[str] = []
-    refused: list[BudgetExceeded] = []
-
-    async def worker(page: int) -> None:
-        try:
-            pages.append(await fetch(page))
-        except BudgetExceeded as error:
-            refused.append(error)
-
-    async with task_budget("crawl", calls=10), anyio.create_task_group() as group:
-        for page in range(100):
-            group.start_soon(worker, page)
-    print(f"tasks: {len(pages)} of 100 ran, {len(refused)} refused")
-    print(refused[0])
+async def fetch_or_be_told(page: int, replies: list[str]) -> None:
+    try:
+        replies.append(await fetch(page))
+    except BudgetExceeded as error:
+        replies.append(str(error))
 
 
-def in_threads() -> None:
-    def worker(page: int) -> bool:
-        try:
-            return bool(read(page))
-        except BudgetExceeded:
-            return False
-
-    with task_budget("files", calls=10) as budget, ThreadPoolExecutor(100) as pool:
-        ran = list(pool.map(budget.wrap(worker), range(100)))  # wrap carries the task along
-        print(f"threads: {ran.count(True)} of 100 ran, {ran.count(False)} refused")
-        print(budget.describe())
+def read_or_be_told(number: int) -> str:
+    try:
+        return read(number)
+    except BudgetExceeded as error:
+        return str(error)
 
 
 async def main() -> None:
-    await in_tasks()
-    await anyio.to_thread.run_sync(in_threads)
+    replies = list[str]()
+    async with task_budget("crawl", calls=10), anyio.create_task_group() as group:
+        for page in range(100):
+            group.start_soon(fetch_or_be_told, page, replies)
+    print(f"tasks: {sum(reply.startswith('page') for reply in replies)} of 100 ran")
+
+    with task_budget("files", calls=10) as budget, ThreadPoolExecutor(100) as pool:
+        replies = list(pool.map(budget.wrap(read_or_be_told), range(100)))  # carries the task along
+    print(f"threads: {sum(reply.startswith('file') for reply in replies)} of 100 ran")
+    print("one reply:", min(replies).partition(":")[0])
 
 
 if __name__ == "__main__":

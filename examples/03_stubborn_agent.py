@@ -1,9 +1,9 @@
 """An agent that swallows every error is ended by its budget, and still writes a last answer.
 
-Under `policy="reject"` its loop would read a thousand refusals (the hundredth in a row ends it).
-Under `policy="terminate"` the first call beyond the limit ends the task: the refusal reaches the
-loop as a cancellation, which `except Exception` does not catch, and the block raises
-`BudgetTerminated`. What `keep` held back is left for one call inside `finish()`.
+Under `policy="reject"` this loop would read refusal after refusal (the hundredth in a row ends
+it). Under `policy="terminate"` the first call beyond the limit ends the task: `except Exception`
+does not catch what ends it, and the block raises `BudgetTerminated`. What `keep` held back is left
+for one last `finish()`.
 
 It prints:
 
@@ -18,9 +18,6 @@ import anyio
 
 from budgetware import BudgetTerminated, Usage, budgeted, task_budget
 
-turns: list[int] = []
-pages: list[str] = []
-
 
 @budgeted(calls=1)
 async def search(turn: int) -> str:
@@ -30,27 +27,25 @@ async def search(turn: int) -> str:
 
 @budgeted(tokens=200, calls=1, settle=lambda _: Usage(output_tokens=95), kind="llm")
 async def write_answer() -> str:
-    await anyio.sleep(0)
     return "ten pages were read"
 
 
-async def agent() -> None:
+async def agent(turns: list[int], pages: list[str]) -> None:
     for turn in range(1_000):
         turns.append(turn)
         try:
             pages.append(await search(turn))
-        except Exception:  # noqa: BLE001, PERF203, S112 - what many agent loops do
+        except Exception:  # noqa: S112 - what many agent loops do
             continue
 
 
 async def main() -> None:
-    turns.clear()
-    pages.clear()
+    turns, pages = list[int](), list[str]()
     keep = {"tokens": 200, "calls": 1}
     budget = task_budget("stubborn", tokens=500, calls=11, keep=keep, policy="terminate")
     try:
         async with budget:
-            await agent()
+            await agent(turns, pages)
     except BudgetTerminated as error:
         print(f"{len(pages)} searches ran in {len(turns)} turns")
         print(error)

@@ -10,7 +10,6 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -437,31 +436,37 @@ def test_a_stream_dropped_on_trio_is_charged_its_record(heard: Subscription) -> 
     assert only(heard).outcome == "cancelled"
 
 
-def test_a_step_that_is_closed_in_another_context_leaves_nothing_held() -> None:
-    """As when an event loop is closed over a task that waits inside a stream."""
-
-    class Never:
-        def __await__(self) -> Generator[None, None, None]:
-            yield
-
-    @budgeted(tokens=100)
-    async def hangs() -> AsyncGenerator[int, None]:
-        await Never()
+@task_budget("reader", tokens=500)
+async def hangs_in_a_task() -> AsyncIterator[int]:
+    async with reserve(tokens=100):
+        await anyio.sleep_forever()
         yield 1
 
+
+@budgeted(tokens=100)
+async def hangs() -> AsyncIterator[int]:
+    await anyio.sleep_forever()
+    yield 1
+
+
+@pytest.mark.parametrize("opened", [hangs, hangs_in_a_task])
+def test_an_event_loop_closed_over_a_waiting_step_leaves_nothing_held(
+    opened: Callable[[], AsyncIterator[int]],
+) -> None:
+    async def read() -> None:
+        async for _ in opened():
+            pass
+
     with task_budget(tokens=1_000) as budget:
-        items = hangs()
-        step = anext(items)
-        copy_context().run(step.__await__().__next__)
-        copy_context().run(_close_step, step)
-        del step, items
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)
+        task = loop.create_task(read())
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert budget.snapshot()["tokens"].reserved == 100
+        del task, loop
         gc.collect()
         assert (budget.spent("tokens"), budget.snapshot()["tokens"].reserved) == (100, 0)
-
-
-def _close_step(step: Any) -> None:
-    with pytest.raises(GeneratorExit):
-        step.throw(GeneratorExit)
 
 
 # Between the steps the consumer is on its own.

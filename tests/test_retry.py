@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-
 from anyio.lowlevel import checkpoint
 from tenacity import (
     AsyncRetrying,
@@ -22,7 +21,6 @@ from tenacity import (
     stop_any,
     wait_none,
 )
-
 from tenacity.asyncio.retry import retry_if_exception
 
 from budgetware import (

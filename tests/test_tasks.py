@@ -474,7 +474,9 @@ def test_each_payer_warns_by_its_own_threshold() -> None:
 
 def test_warnings_come_from_calls_in_a_carve_too() -> None:
     seen: list[str] = []
-    with task_budget("outer", tokens=Limit(100, warn=10), on_warn=lambda b, _v: seen.append(b.name)):
+    with task_budget(
+        "outer", tokens=Limit(100, warn=10), on_warn=lambda b, _v: seen.append(b.name)
+    ):
         with task_budget("inner", carve=True, tokens=50):
             spend(tokens=5)
             assert seen == []

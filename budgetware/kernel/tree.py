@@ -10,13 +10,9 @@ Not here: who waits, who is told, what a refusal means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-
-from .dims import BUILT_IN, from_units, known_dim
-from .verdict import Verdict
 
 OPEN = 1 << 29
 """What stands in for a limit where there is none; raised when it runs low, and small, because
@@ -25,8 +21,6 @@ AS_HELD = -1
 """In what was used: this dimension as it was held."""
 GUARDED = 1 << 100
 """A floor no grant can reach: every hold on the cell takes the path that looks closely."""
-
-Amount = int | Decimal
 
 
 class Cell:
@@ -140,56 +134,6 @@ Payers = tuple[tuple[Cell, ...], tuple[tuple[Cell, Cell], ...]]
 """Those with room, the leaf first, then (payer above a carve, the carved cell below it) …"""
 Item = tuple[str, int, Payers]
 """(dimension, units, who pays)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """One dimension of a snapshot: limit = spent + reserved + granted + remaining - overrun.
-
-    `granted` is what is set aside: carved by children, or kept for `finish()`. `remaining` is
-    None where there is no limit. `usd` is in dollars.
-    """
-
-    limit: Amount | None
-    warn: Amount | None
-    spent: Amount
-    reserved: Amount
-    granted: Amount
-    remaining: Amount | None
-    overrun: Amount
-    assumed: Amount
-
-    def to_dict(self) -> dict[str, int | str | None]:
-        """The JSON form: money as a string of dollars."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {k: str(v) if isinstance(v, Decimal) else v for k, v in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The balances of one budget at one instant; `snapshot["tokens"]` is a `Balance`."""
-
-    name: str
-    id: str
-    path: str
-    verdict: Verdict
-    dims: Mapping[str, Balance]
-
-    def __getitem__(self, dim: str) -> Balance:
-        balance = self.dims.get(dim)
-        return _nothing(known_dim(dim)) if balance is None else balance
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form, as the command line and HTTP show it."""
-        dims = {dim: balance.to_dict() for dim, balance in self.dims.items()}
-        verdict = {"name": self.verdict.name, "dim": self.verdict.dim}
-        return {
-            "name": self.name,
-            "id": self.id,
-            "path": self.path,
-            "verdict": verdict,
-            "dims": dims,
-        }
 
 
 @dataclass(slots=True)
@@ -391,16 +335,6 @@ def _raise_peak(item: Item, more: int) -> None:
         cell.peak = max(cell.peak, cell.in_use + more)
 
 
-def open_carve(node: Node, items: Iterable[Item]) -> None:
-    """Take a child's limits out of its parents' room; `items` are the parents'."""
-    for dim, n, (cells, _above) in items:
-        for cell in cells:
-            cell.free -= n
-            cell.granted += n
-            refloor(cell)
-        node.lent[dim] = cells
-
-
 def give_back(cell: Cell) -> None:
     """Return what a carved cell of an ended task still has free to those that granted it."""
     lenders = cell.node.lent.get(cell.dim, ())
@@ -415,83 +349,3 @@ def give_back(cell: Cell) -> None:
         refloor(lender)
     if lenders[-1].node.ended:
         give_back(lenders[-1])
-
-
-def lending(cell: Cell, more: int) -> int:
-    """What raising a carved cell takes out of its lenders' room: they bear its debt already."""
-    return max(0, cell.free + more) - max(0, cell.free)
-
-
-def raise_limit(cell: Cell, more: int, warn: int | None) -> None:
-    """Allow `more` units; pays off debt first. A carved cell takes them from its lenders."""
-    if cell.limit is None:
-        raise ValueError("a cell without a limit cannot be raised")
-    taken = lending(cell, more)
-    for lender in cell.node.lent.get(cell.dim, ()):
-        lender.free -= taken
-        lender.granted += taken
-        refloor(lender)
-    cell.limit += more
-    cell.base += more
-    cell.free += more
-    cell.warn = warn
-    cell.warned = warn is not None and cell.in_use > warn
-    refloor(cell)
-
-
-def balance(cell: Cell, *, finishing: bool = False) -> Balance:
-    """What a snapshot shows of a cell."""
-
-    def show(units: int) -> Amount:
-        return from_units(cell.dim, units)
-
-    free = cell.free + cell.returned
-    kept = 0 if finishing else min(cell.keep, max(0, free))
-    limited = cell.limit is not None
-    return Balance(
-        limit=None if cell.limit is None else show(cell.limit),
-        warn=None if cell.warn is None else show(cell.warn),
-        spent=show(cell.peak if cell.level else cell.spent),
-        reserved=show(cell.reserved),
-        granted=show(cell.granted + kept),
-        remaining=show(max(0, free - kept)) if limited else None,
-        overrun=show(max(0, -free)) if limited else from_units(cell.dim, 0),
-        assumed=show(cell.assumed),
-    )
-
-
-def _nothing(dim: str) -> Balance:
-    zero = from_units(dim, 0)
-    return Balance(None, None, zero, zero, zero, None, zero, zero)
-
-
-def verdict(node: Node) -> Verdict:
-    """The worst state of any dimension, in the order of the dimensions, later the user's own."""
-    worst = Verdict("continue", None)
-    for dim in sorted(node.cells, key=_order):
-        cell = node.cells[dim]
-        if cell.limit is not None:
-            worst = worst.worst(_judge(cell))
-    return worst
-
-
-def worst_of(items: Iterable[Item]) -> Verdict:
-    """The worst state of any payer of these amounts."""
-    worst = Verdict("continue", None)
-    for _dim, _n, (cells, above) in items:
-        for cell in (*cells, *(cell for cell, _via in above)):
-            if cell.limit is not None:
-                worst = worst.worst(_judge(cell))
-    return worst
-
-
-def _order(dim: str) -> int:
-    return BUILT_IN.index(dim) if dim in BUILT_IN else len(BUILT_IN)
-
-
-def _judge(cell: Cell) -> Verdict:
-    if cell.free + cell.returned < 0:
-        return Verdict("exhausted", cell.dim)
-    if cell.warn is not None and cell.in_use > cell.warn:
-        return Verdict("warn", cell.dim)
-    return Verdict("continue", cell.dim)

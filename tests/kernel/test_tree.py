@@ -17,26 +17,21 @@ from hypothesis.stateful import (
     rule,
 )
 
+from budgetware.kernel.balances import Balance, balance, verdict, worst_of
+from budgetware.kernel.carving import lending, open_carve, raise_limit
 from budgetware.kernel.tree import (
     OPEN,
-    Balance,
     Cell,
     Item,
     Node,
-    balance,
     correct,
     give_back,
     hold,
-    lending,
-    open_carve,
     payers,
-    raise_limit,
     settle,
     settle_held,
     shortages,
     try_hold,
-    verdict,
-    worst_of,
 )
 from budgetware.kernel.verdict import Verdict
 

@@ -116,7 +116,10 @@ async def test_of_a_group_the_rest_stays_attached() -> None:
             raise Unlucky
 
     with pytest.raises(BudgetTerminated) as caught:
-        async with task_budget(calls=3, policy="terminate") as budget, anyio.create_task_group() as g:
+        async with (
+            task_budget(calls=3, policy="terminate") as budget,
+            anyio.create_task_group() as g,
+        ):
             g.start_soon(fails)
             await keeps_going(probe, budget)
     rest = caught.value.__cause__
