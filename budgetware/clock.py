@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from .errors import InvalidAmount
+from .kernel.dims import show
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
@@ -42,12 +43,12 @@ def parse_seconds(what: str, value: object) -> float:
     """
     seconds = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(min(value, 1e300))
+        seconds = float(value) if 0 < value <= _LONGEST_SECONDS else math.nan
     elif isinstance(value, str) and len(value) <= 40 and _DURATION.fullmatch(value):
         parts: list[tuple[str, str]] = _PART.findall(value)
         seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
     if not 0 < seconds <= _LONGEST_SECONDS:
         raise InvalidAmount(
-            f"{what}={str(value)[:40]!r}: give seconds above 0, or a text such as '30s' or '2h30m'"
+            f"{what}={show(value)}: give seconds above 0, or a text such as '30s' or '2h30m'"
         )
     return seconds

@@ -1,7 +1,6 @@
 """`@budgeted`: one reservation around each call of a function. Not here: retries (`retry`).
 
-Calls of fixed amounts that nobody watches take the quick lane: their plan is ready in the
-frame, and they hold and settle in two short critical sections, with no object of their own.
+Calls of fixed amounts take the quick lane (`quick`); the others hold and settle by a `Hold`.
 """
 
 from __future__ import annotations
@@ -12,26 +11,31 @@ from functools import wraps
 from typing import Any, TypeVar, overload
 
 from . import holds
-from .accounts import acquire, release
-from .admission import Refusal, refuse_async, refuse_sync, warn
+from .admission import Refusal, refuse_async, refuse_sync
 from .calls import Call, OnError
 from .errors import ConfigurationError
-from .frames import Plan, Shape, current, current_frame
+from .frames import Shape, current, current_frame
 from .generators import drive, drive_async
 from .holds import Hold, Price
 from .kernel.dims import ABOVE_MAX, NAME, check_name, to_units
-from .kernel.tree import settle as settle_items
-from .kernel.tree import settle_held, try_hold
 from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
 from .outcomes import tell_quick
 from .policies import PolicyLike
+from .quick import (
+    NOTHING,
+    book_held,
+    hold_of,
+    observe,
+    observed_cut,
+    observed_done,
+    quick,
+    settle_plainly,
+)
 from .retry import Retrying, retried
-from .settlement import Report, read_quickly
+from .settlement import Report
 from .streams import CallStream
-from .tallies import debts
 
 F = TypeVar("F")
-NOTHING: dict[str, Any] = {}
 AmountOf = Price | Callable[..., Price]
 Settle = Callable[[Any], Any]
 
@@ -109,150 +113,36 @@ class Site:
         hold.cut(error)
 
 
-def _quick(shape: Shape) -> Plan | None:
-    """Hold a ready plan; None: take the slow lane. Nothing is held then."""
-    frame = current.get(None)
-    if frame is None:
-        return None
-    plan = frame.quick.get(shape)
-    if plan is None:
-        return None
-    if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
-        return None
-    try:
-        acquire()
-        if not try_hold(plan.items):
-            return None
-        plan.tally.admitted += 1
-    finally:
-        release()
-    return plan
-
-
-def _quick_done(plan: Plan) -> None:
-    """Book what was held."""
-    try:
-        acquire()
-        settle_held(plan.items)
-        plan.tally.settled += 1
-    finally:
-        release()
-
-
-def _quick_settle(plan: Plan, site: Site, result: Any) -> None:
-    """Book what `settle` says, if that is plain; else as the slow lane does."""
-    used: Any = None
-    items = plan.items
-    try:
-        used = site.settle(result)  # type: ignore[misc]
-        report = read_quickly(items, used, NOTHING) if site.call.model is None else None
-        if report is None:
-            report = _quick_hold(plan, site.call, 0).read(used, NOTHING)
-    except BaseException as error:
-        _quick_hold(plan, site.call, 0).close("assumed", None, "completed", error)
-        raise
-    _quick_book(plan, report)
-
-
-def _quick_book(plan: Plan, report: Report) -> None:
-    items = plan.items
-    try:
-        acquire()
-        owed = debts(items) if plan.tally.count(items, report) else None
-        crossed = settle_items(items, report)
-        if owed is not None:
-            plan.frame.runtime.tallies.overdrawn(owed)
-    finally:
-        release()
-    if crossed:
-        warn(crossed)
-
-
-def _quick_hold(plan: Plan, call: Call, started_ns: int) -> Hold:
-    """The hold that the quick lane did without."""
-    hold = Hold(plan.frame, call, plan.items, plan.tally)
-    hold.started_ns = started_ns
-    return hold
-
-
-def _observe(plan: Plan, call: Call) -> Hold:
-    """The hold of a quick call that has a span, which becomes the current one."""
-    hold = _quick_hold(plan, call, plan.frame.now_ns())
-    hold.span = plan.observer.call_started(hold)  # type: ignore[union-attr]
-    if hold.span is not None:
-        hold.span.attach()
-    return hold
-
-
-def _observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
-    span = hold.span
-    if span is not None:
-        span.detach()
-    if span is None or plan.events.listeners:
-        site.done(hold, result, None)
-        return
-    if site.settle is None:
-        _quick_done(plan)
-    else:
-        report = site.read(hold, result)
-        _quick_book(plan, report)
-        hold.booked = report
-    span.ended(hold, "completed", None)
-
-
-def _observed_cut(hold: Hold, error: BaseException) -> None:
-    if hold.span is not None:
-        hold.span.detach()
-    hold.cut(error)
-
-
-async def _observed_async(
-    plan: Plan, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    hold = _observe(plan, site.call)
-    try:
-        result = await site.fn(*args, **kwargs)
-    except BaseException as error:
-        _observed_cut(hold, error)
-        raise
-    _observed_done(plan, site, hold, result)
-    return result
-
-
-def _observed(plan: Plan, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    hold = _observe(plan, site.call)
-    try:
-        result = site.fn(*args, **kwargs)
-    except BaseException as error:
-        _observed_cut(hold, error)
-        raise
-    _observed_done(plan, site, hold, result)
-    return result
-
-
 def _async_function(site: Site) -> Callable[..., Any]:
     fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
 
     @wraps(fn)
     async def run(*args: Any, **kwargs: Any) -> Any:
-        plan = _quick(shape) if plain else None
+        plan = quick(shape) if plain else None
         if plan is not None:
             if plan.observer is not None:
-                return await _observed_async(plan, site, args, kwargs)
+                held = observe(plan, call)
+                try:
+                    result = await fn(*args, **kwargs)
+                except BaseException as error:
+                    observed_cut(held, error)
+                    raise
+                observed_done(plan, site, held, result)
+                return result
             started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
-                _quick_hold(plan, call, started_ns).cut(error)
+                hold_of(plan, call, started_ns).cut(error)
                 raise
             if settle is None:
-                _quick_done(plan)
+                book_held(plan)
                 if started_ns:
                     tell_quick(plan, call, started_ns)
             elif started_ns:
-                site.done(_quick_hold(plan, call, started_ns), result, None)
+                site.done(hold_of(plan, call, started_ns), result, None)
             else:
-                _quick_settle(plan, site, result)
+                settle_plainly(plan, site, result)
             return result
         hold = site.open(args, kwargs)
         if isinstance(hold, Refusal):
@@ -296,24 +186,31 @@ def _function(site: Site) -> Callable[..., Any]:
 
     @wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
-        plan = _quick(shape) if plain else None
+        plan = quick(shape) if plain else None
         if plan is not None:
             if plan.observer is not None:
-                return _observed(plan, site, args, kwargs)
+                held = observe(plan, call)
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:
+                    observed_cut(held, error)
+                    raise
+                observed_done(plan, site, held, result)
+                return result
             started_ns = plan.frame.now_ns() if plan.events.listeners else 0
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                _quick_hold(plan, call, started_ns).cut(error)
+                hold_of(plan, call, started_ns).cut(error)
                 raise
             if settle is None:
-                _quick_done(plan)
+                book_held(plan)
                 if started_ns:
                     tell_quick(plan, call, started_ns)
             elif started_ns:
-                site.done(_quick_hold(plan, call, started_ns), result, None)
+                site.done(hold_of(plan, call, started_ns), result, None)
             else:
-                _quick_settle(plan, site, result)
+                settle_plainly(plan, site, result)
             return result
         hold = site.open(args, kwargs)
         if isinstance(hold, Refusal):

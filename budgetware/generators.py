@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import anyio
 
 from .errors import ConfigurationError
+from .loops import current_loop
 
 _CODE_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _CONTEXTLIB = contextlib.__file__
@@ -41,7 +42,7 @@ class Stream(Protocol):
         """A step ended; returns the error that goes on, if any."""
         ...
 
-    def seen(self, item: Any) -> None:
+    def seen(self, item: Any, /) -> None:
         """The generator gave an item; an error raised here ends it."""
         ...
 
@@ -106,11 +107,16 @@ async def _clean_up_async(around: Stream, source: AsyncGenerator[Any, Any]) -> B
     around.enter()
     error: BaseException | None = None
     try:
-        with anyio.CancelScope(shield=True):
+        with _shield():
             await source.aclose()
     except BaseException as raised:
         error = raised
     return around.leave(error)
+
+
+def _shield() -> contextlib.AbstractContextManager[object]:
+    """Nothing to shield from where no event loop runs, as when a finalizer closes a stream."""
+    return contextlib.nullcontext() if current_loop() is None else anyio.CancelScope(shield=True)
 
 
 async def _close_async(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 
-_prefix = secrets.token_hex(6)
+_prefix = os.urandom(6).hex()
 numbers = itertools.count(1)
 
 
@@ -22,7 +21,7 @@ def new_id() -> str:
 
 def _in_child() -> None:
     global _prefix
-    _prefix = secrets.token_hex(6)
+    _prefix = os.urandom(6).hex()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount, NoBudget
 from .kernel.budget import Limit
 from .kernel.carving import lending, raise_limit
-from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, to_units
+from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, show, to_units
 from .kernel.tree import Cell, Node, shortages
 from .termination import terminated
 
@@ -155,7 +155,10 @@ def _parse_time(name: str, value: Any, share: Decimal | None) -> tuple[int, int 
         value, own = value.limit, value.warn
     time_ns = int(parse_seconds(name, value) * _NS)
     if own is not None:
-        return time_ns, int(own * _NS)
+        warn_ns = int(parse_seconds(f"{name} (warn)", own) * _NS)
+        if warn_ns >= time_ns:
+            raise InvalidAmount(f"{name}: warn {own} must be below limit {value}")
+        return time_ns, warn_ns
     return time_ns, None if share is None else int(time_ns * share)
 
 
@@ -167,7 +170,7 @@ def parse_share(warn_at: object) -> Decimal | None:
         share = Decimal(repr(warn_at) if isinstance(warn_at, float) else warn_at)
         if share.is_finite() and 0 < share < 1:
             return share
-    raise InvalidAmount(f"warn_at={warn_at!r}: give a share of the limits between 0 and 1")
+    raise InvalidAmount(f"warn_at={show(warn_at)}: give a share of the limits between 0 and 1")
 
 
 def _parse_keep(dim: str, value: Any, limit: int) -> int:

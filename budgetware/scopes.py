@@ -67,8 +67,10 @@ class OwnerScope:
         token, self._token = self._token, None
         stack, self.stack = self.stack, None
         if scope is not None:
+            was_cut = error is not None and scope.cancel_called
             error = _exit(scope, error)
-            self.expired = scope.cancelled_caught
+            # What was cut may come out as an error of its cleanup, or of code that wraps all.
+            self.expired = scope.cancelled_caught or (was_cut and isinstance(error, Exception))
             before = self._cancels_before
             if before is not None and native_cancels(stack) == before and _is_of(scope, error):
                 error = None
@@ -104,8 +106,9 @@ def _is_of(scope: anyio.CancelScope, error: BaseException | None) -> bool:
 
 
 def restore(token: Token[Frame]) -> None:
-    """Make current what was so before; a block may be left in another context than it was
-    entered in: by some test runners, by the collector.
+    """Make current what was so before, if this is the context it was changed in.
+
+    Some test runners leave a block in another one, and so does the collector.
     """
     try:
         current.reset(token)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from .calls import Call
 from .errors import InvalidAmount
-from .kernel.dims import ABOVE_MAX, is_declared, known_dim, to_units
+from .kernel.dims import ABOVE_MAX, is_declared, known_dim, show, to_units
 from .kernel.tree import AS_HELD, Item
 from .pricing import PriceBook
 from .usage import Usage, read_usage
@@ -73,7 +73,12 @@ class Reader:
         self._own = [dim for dim in self._held if not (priced and dim == "usd")]
         self._call = call
         self._prices = prices
-        self._priced = priced or (call.model is not None and "usd" in self._held)
+        self._priced = priced or (
+            # Dollars given for a model that has no price stand.
+            "usd" in self._held
+            and call.model is not None
+            and prices.rates(call.model, call.provider) is not None
+        )
 
     def read(self, used: Used, amounts: Mapping[str, Any]) -> Report:
         """Turn what `commit` was given into a report; `usage` is what it was read from, if any.
@@ -106,7 +111,7 @@ class Reader:
     def _number(self, used: int | float | str | Decimal) -> Report:
         if len(self._own) != 1:
             raise InvalidAmount(
-                f"commit({str(used)[:40]}): several dimensions are held "
+                f"commit({show(used)}): several dimensions are held "
                 f"({', '.join(self._own)}); name one: commit({self._own[0]}=...)"
             )
         return self._amounts({self._own[0]: used})
@@ -121,7 +126,7 @@ class Reader:
         if not is_declared(strange):
             known_dim(strange)
         raise InvalidAmount(
-            f"{strange}={str(used[strange])[:40]}: this reservation holds "
+            f"{strange}={show(used[strange])}: this reservation holds "
             f"{', '.join(self._held)}; hold {strange} too, or book it with charge()"
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .accounts import acquire, release
 from .frames import current
-from .kernel import balances as tree
+from .kernel import balances
 from .kernel.balances import Balance, Snapshot
 from .kernel.dims import known_dim
 from .kernel.tree import Node
@@ -42,7 +42,7 @@ def snapshot(task: TaskBudget) -> Snapshot:
     finishing = inner is not None and node in inner.finishing
     try:
         acquire()
-        dims = {dim: tree.balance(c, finishing=finishing) for dim, c in node.cells.items()}
+        dims = {dim: balances.balance(c, finishing=finishing) for dim, c in node.cells.items()}
         state = _verdict(task)
     finally:
         release()
@@ -64,7 +64,7 @@ def _verdict(task: TaskBudget) -> Verdict:
     node = task.node
     if node.latch is not None:
         return Verdict("exhausted", node.latch.dim)
-    return tree.verdict(node).worst(_clock_verdict(task))
+    return balances.verdict(node).worst(_clock_verdict(task))
 
 
 def elapsed_ns(task: TaskBudget) -> int:

@@ -73,7 +73,7 @@ class CallStream:
             restore(self._token)
         return error
 
-    def seen(self, item: Any) -> None:
+    def seen(self, item: Any, /) -> None:
         self._items += 1
         settle = self._site.settle
         if settle is None:
@@ -137,7 +137,7 @@ class TaskStream:
             return TerminateSignal(terminated(self._task.node))
         return left
 
-    def seen(self, item: Any) -> None:
+    def seen(self, _item: Any, /) -> None:
         return
 
     def ended(self, error: BaseException | None) -> BaseException | None:

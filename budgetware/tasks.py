@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from . import holds
 from .accounts import acquire, release
-from .admission import Refusal, carry_out, look_at_deadlines, refuse_sync, stopped_by
+from .admission import Refusal, look_at_deadlines, refuse_async, refuse_sync, stopped_by
 from .calls import PLAIN
 from .errors import ConfigurationError
 from .events import Outcome
@@ -353,8 +352,7 @@ class TaskBudget:
         refuse_inside_generator()
         refusal = self.open()
         if refusal is not None:
-            carry_out(refusal)
-            raise refusal.error()
+            refuse_sync(refusal)
         self.enter_scope()
         return self
 
@@ -363,16 +361,14 @@ class TaskBudget:
         _type: type[BaseException] | None,
         error: BaseException | None,
         _trace: TracebackType | None,
-    ) -> bool:
-        return self._show(error, self.end(self.leave_scope(error)))
+    ) -> None:
+        self._show(error, self.end(self.leave_scope(error)))
 
     async def __aenter__(self) -> TaskBudget:
         refuse_inside_generator()
         refusal = self.open()
         if refusal is not None:
-            carry_out(refusal)
-            await checkpoint()
-            raise refusal.error()
+            await refuse_async(refusal)
         self.enter_scope()
         return self
 
@@ -381,21 +377,25 @@ class TaskBudget:
         _type: type[BaseException] | None,
         error: BaseException | None,
         _trace: TracebackType | None,
-    ) -> bool:
+    ) -> None:
         left = self.leave_scope(error)
         if self.node.latch is not None and not isinstance(left, GeneratorExit):
             try:
                 await self.settle()
             except BaseException as interrupted:  # a native cancel: it goes on, ours with it
                 left = interrupted
-        return self._show(error, self.end(left))
+        self._show(error, self.end(left))
 
     @staticmethod
-    def _show(error: BaseException | None, shown: BaseException | None) -> bool:
-        """Raise what the block raises; True where `error` was swallowed."""
+    def _show(error: BaseException | None, shown: BaseException | None) -> None:
+        """Raise what the block raises, unless that goes on by itself.
+
+        Nothing is ever swallowed: a cancellation that was this task's own has latched it, and a
+        latched task shows its end.
+        """
+        assert shown is not None or error is None
         if shown is not None and shown is not error:
             raise shown
-        return shown is None
 
 
 def task_budget(

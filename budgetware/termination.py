@@ -14,7 +14,7 @@ The owner's exit turns each of them into `BudgetTerminated`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ def _stop_here(node: Node) -> NoReturn:
 
 
 @contextmanager
-def shown_outside() -> Iterator[None]:
+def shown_outside() -> Generator[None, None, None]:
     """Where code that a task was carried into ends: no owner's block is further out.
 
     A signal that all began in here is shown as what it stands for. If an earlier call was refused

@@ -78,9 +78,13 @@ def manifest_error() -> ManifestError:
 
 
 def terminated() -> BudgetTerminated:
-    with pytest.raises(BudgetTerminated) as caught, task_budget("work", tokens=100, usd=1) as task:
-        reserve_nowait(tokens=5).commit()
-        task.terminate("enough")
+    def run() -> None:
+        with task_budget("work", tokens=100, usd=1) as opened:
+            reserve_nowait(tokens=5).commit()
+            opened.terminate("enough")
+
+    with pytest.raises(BudgetTerminated) as caught:
+        run()
     return caught.value
 
 
@@ -190,7 +194,9 @@ def test_a_refusal_in_dollars_speaks_in_dollars() -> None:
 # budget_error
 
 
-def chained(*, cause: BaseException | None = None, context: BaseException | None = None) -> Exception:
+def chained(
+    *, cause: BaseException | None = None, context: BaseException | None = None
+) -> Exception:
     outside = LookupError("tool failed")
     outside.__cause__ = cause
     outside.__context__ = context

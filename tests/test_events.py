@@ -73,12 +73,14 @@ def taken(events: Subscription) -> UsageEvent:
 
 def test_an_event_tells_everything_of_a_call(clock: HandClock, events: Subscription) -> None:
     usage = Usage(input_tokens=300, output_tokens=100)
-    with task_budget("outer", usd=1, principal="alice"), task_budget("inner", tokens=5_000):
-        with reserve(
-            tokens=2_000, kind="llm", name="think", model="gpt-4o-mini", provider="openai"
-        ) as reservation:
-            clock.advance(0.25)
-            reservation.commit(usage)
+    wanted = reserve(tokens=2_000, kind="llm", name="think", model="gpt-4o-mini", provider="openai")
+    outer, inner = (
+        task_budget("outer", usd=1, principal="alice"),
+        task_budget("inner", tokens=5_000),
+    )
+    with outer, inner, wanted as reservation:
+        clock.advance(0.25)
+        reservation.commit(usage)
     assert taken(events) == UsageEvent(
         timestamp=1_700_000_001.25,
         request_id=reservation.id,
@@ -139,9 +141,8 @@ def test_a_failure_with_an_http_status_shows_that_status(events: Subscription) -
 
 
 def test_a_refused_call_has_an_event(events: Subscription) -> None:
-    with task_budget("small", tokens=10):
-        with pytest.raises(BudgetExceeded):
-            reserve_nowait(tokens=11, name="think", kind="llm")
+    with task_budget("small", tokens=10), pytest.raises(BudgetExceeded):
+        reserve_nowait(tokens=11, name="think", kind="llm")
     event = taken(events)
     assert (event.outcome, event.status, event.task) == ("rejected", 429, "small")
     assert (event.reserved, event.charged) == ({"tokens": 11}, {"tokens": 0})
@@ -165,10 +166,13 @@ async def test_a_terminated_call_has_an_event(events: Subscription) -> None:
 
 
 async def test_a_call_cut_by_its_tasks_end_is_terminated(events: Subscription) -> None:
-    with pytest.raises(BudgetTerminated):
+    async def work() -> None:
         async with task_budget("work", tokens=10) as budget, reserve(tokens=5):
             budget.terminate("enough")
             await anyio.sleep_forever()
+
+    with pytest.raises(BudgetTerminated):
+        await work()
     event = taken(events)
     assert (event.outcome, event.status, event.charged) == ("terminated", 429, {"tokens": 5})
 
@@ -302,8 +306,7 @@ async def test_a_reader_is_woken_from_another_thread(events: Subscription) -> No
 
     async with anyio.create_task_group() as group:
         group.start_soon(anyio.to_thread.run_sync, work)
-        event = await anext(events)
-    assert event.reserved == {"tokens": 7}
+        assert (await anext(events)).reserved == {"tokens": 7}
 
 
 async def test_a_reader_is_woken_from_a_thread_of_no_loop(events: Subscription) -> None:
@@ -317,9 +320,8 @@ async def test_a_reader_is_woken_from_a_thread_of_no_loop(events: Subscription) 
             thread.start()
 
         group.start_soon(start)
-        event = await anext(events)
+        assert (await anext(events)).reserved == {"tokens": 7}
     thread.join()
-    assert event.reserved == {"tokens": 7}
 
 
 async def test_a_cancelled_reader_loses_no_event(events: Subscription) -> None:
@@ -337,11 +339,10 @@ async def test_closing_the_service_lets_readers_go() -> None:
     async def read(events: Subscription) -> None:
         heard.extend([event async for event in events])
 
-    async with anyio.create_task_group() as group:
-        async with connect() as service:
-            group.start_soon(read, service.subscribe())
-            await checkpoint()
-            reserve_nowait(tokens=1).commit()
+    async with anyio.create_task_group() as group, connect() as service:
+        group.start_soon(read, service.subscribe())
+        await checkpoint()
+        reserve_nowait(tokens=1).commit()
     assert len(heard) == 1
 
 

@@ -1,8 +1,9 @@
+# ruff: noqa: PT012, PT031, PERF401, SIM117 - what raises is an owner's block, and its body is the test
 """Decorated generators: held from first step to last, open to nobody between the steps."""
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import (
     AsyncExitStack,
     ExitStack,
@@ -128,7 +129,7 @@ async def test_a_refused_stream_never_starts() -> None:
     started: list[str] = []
 
     @budgeted(tokens=100)
-    async def costly() -> AsyncIterator[int]:
+    async def costly() -> AsyncGenerator[int, None]:
         started.append("started")
         yield 1
 
@@ -140,9 +141,8 @@ async def test_a_refused_stream_never_starts() -> None:
 
 
 def test_a_refused_plain_generator_never_starts() -> None:
-    with task_budget(tokens=50) as budget:
-        with pytest.raises(BudgetExceeded):
-            next(plain(1))
+    with task_budget(tokens=50) as budget, pytest.raises(BudgetExceeded):
+        next(plain(1))
     assert budget.spent("tokens") == 0
 
 
@@ -221,7 +221,7 @@ async def test_the_generators_own_cleanup_runs_at_an_early_close() -> None:
     cleaned: list[str | None] = []
 
     @budgeted(calls=1)
-    async def careful() -> AsyncIterator[int]:
+    async def careful() -> AsyncGenerator[int, None]:
         try:
             yield 1
         finally:
@@ -238,7 +238,7 @@ async def test_the_generators_own_cleanup_runs_though_its_consumer_is_cancelled(
     cleaned: list[str] = []
 
     @budgeted(calls=1)
-    async def careful() -> AsyncIterator[int]:
+    async def careful() -> AsyncGenerator[int, None]:
         try:
             yield 1
         finally:
@@ -302,7 +302,7 @@ def test_an_early_break_of_a_plain_generator_is_cancelled(heard: Subscription) -
 
 async def test_a_consumer_cancelled_while_it_waits_is_cancelled(heard: Subscription) -> None:
     @budgeted(tokens=100, settle=lambda item: item)
-    async def hangs() -> AsyncIterator[int]:
+    async def hangs() -> AsyncGenerator[int, None]:
         yield 30
         await anyio.sleep_forever()
 
@@ -316,7 +316,7 @@ async def test_a_consumer_cancelled_while_it_waits_is_cancelled(heard: Subscript
 
 async def test_a_failure_after_the_first_item_is_broken(heard: Subscription) -> None:
     @budgeted(tokens=100, settle=lambda item: item)
-    async def breaks() -> AsyncIterator[int]:
+    async def breaks() -> AsyncGenerator[int, None]:
         yield 30
         raise Unlucky
 
@@ -331,7 +331,7 @@ async def test_a_failure_after_the_first_item_is_broken(heard: Subscription) -> 
 
 async def test_a_failure_before_the_first_item_is_failed(heard: Subscription) -> None:
     @budgeted(tokens=100)
-    async def fails() -> AsyncIterator[int]:
+    async def fails() -> AsyncGenerator[int, None]:
         raise Unlucky
         yield 1
 
@@ -344,7 +344,7 @@ async def test_a_failure_before_the_first_item_is_failed(heard: Subscription) ->
 
 async def test_on_error_release_gives_all_back(heard: Subscription) -> None:
     @budgeted(tokens=100, on_error="release")
-    async def fails() -> AsyncIterator[int]:
+    async def fails() -> AsyncGenerator[int, None]:
         raise Unlucky
         yield 1
 
@@ -363,11 +363,37 @@ async def test_a_refused_stream_is_rejected(heard: Subscription) -> None:
     assert (event.outcome, event.status, event.charged) == ("rejected", 429, {"tokens": 0})
 
 
+async def test_a_stream_cut_by_the_end_of_its_task_is_terminated(heard: Subscription) -> None:
+    @budgeted(tokens=100, settle=lambda item: item)
+    async def cut() -> AsyncGenerator[int, None]:
+        yield 30
+        await anyio.sleep_forever()
+
+    with pytest.raises(BudgetTerminated):
+        async with task_budget(tokens=1_000) as budget, aclosing(cut()) as items:
+            await anext(items)
+            budget.terminate("enough")
+            await anext(items)
+    event = only(heard)
+    assert (event.outcome, event.status, event.charged) == ("terminated", 429, {"tokens": 30})
+
+
+async def test_a_stream_refused_after_the_end_of_its_task_is_terminated(
+    heard: Subscription,
+) -> None:
+    with pytest.raises(BudgetTerminated):
+        async with task_budget(tokens=1_000) as budget:
+            budget.terminate("enough")
+            await anext(stream(1))
+    event = only(heard)
+    assert (event.outcome, event.status, event.charged) == ("terminated", 429, {"tokens": 0})
+
+
 async def test_a_settle_that_raises_reaches_the_consumer_and_all_is_charged(
     heard: Subscription,
 ) -> None:
     @budgeted(tokens=100, settle=lambda item: item)
-    async def odd() -> AsyncIterator[object]:
+    async def odd() -> AsyncGenerator[object, None]:
         yield 10
         yield -5
 
@@ -436,30 +462,24 @@ def test_a_stream_dropped_on_trio_is_charged_its_record(heard: Subscription) -> 
     assert only(heard).outcome == "cancelled"
 
 
-@task_budget("reader", tokens=500)
-async def hangs_in_a_task() -> AsyncIterator[int]:
-    async with reserve(tokens=100):
+def ignore(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None: ...
+
+
+def test_an_event_loop_closed_over_a_waiting_step_leaves_nothing_held(
+    heard: Subscription,
+) -> None:
+    @budgeted(tokens=100)
+    async def hangs() -> AsyncGenerator[int, None]:
         await anyio.sleep_forever()
         yield 1
 
-
-@budgeted(tokens=100)
-async def hangs() -> AsyncIterator[int]:
-    await anyio.sleep_forever()
-    yield 1
-
-
-@pytest.mark.parametrize("opened", [hangs, hangs_in_a_task])
-def test_an_event_loop_closed_over_a_waiting_step_leaves_nothing_held(
-    opened: Callable[[], AsyncIterator[int]],
-) -> None:
     async def read() -> None:
-        async for _ in opened():
+        async for _ in hangs():
             pass
 
     with task_budget(tokens=1_000) as budget:
         loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda *_: None)
+        loop.set_exception_handler(ignore)
         task = loop.create_task(read())
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
@@ -467,13 +487,39 @@ def test_an_event_loop_closed_over_a_waiting_step_leaves_nothing_held(
         del task, loop
         gc.collect()
         assert (budget.spent("tokens"), budget.snapshot()["tokens"].reserved) == (100, 0)
+    assert only(heard).outcome == "cancelled"
+
+
+async def first(items: AsyncIterator[Any]) -> None:
+    await anext(items)
+
+
+@pytest.mark.parametrize("step", [first, anext], ids=["with hooks", "without hooks"])
+def test_a_task_stream_that_outlives_its_event_loop_ends_when_it_is_collected(step: Any) -> None:
+    tasks: list[TaskBudget] = []
+
+    @task_budget("reader", calls=3)
+    async def reader() -> AsyncGenerator[int, None]:
+        budget = current_budget()
+        assert budget is not None
+        tasks.append(budget)
+        yield 1
+
+    loop = asyncio.new_event_loop()
+    items = reader()
+    loop.run_until_complete(step(items))
+    loop.close()
+    assert "open" in repr(tasks[0])
+    del items
+    gc.collect()
+    assert "ended" in repr(tasks[0])
 
 
 # Between the steps the consumer is on its own.
 
 
 @budgeted(calls=1)
-async def asks() -> AsyncIterator[str | None]:
+async def asks() -> AsyncGenerator[str | None, None]:
     for _ in range(2):
         yield budget_name()
 
@@ -527,7 +573,6 @@ async def test_a_stream_pays_from_the_task_it_was_started_in() -> None:
     assert (first.spent("tokens"), second.spent("tokens")) == (2, 0)
 
 
-Open = Callable[[], AsyncIterator[Any]]
 STREAMS = pytest.mark.parametrize("opened", [asks, task_stream], ids=["budgeted", "task_budget"])
 
 
@@ -577,7 +622,7 @@ async def tool() -> str:
 
 async def test_each_stream_is_a_task_of_its_own() -> None:
     @task_budget("reader", calls=2)
-    async def reader() -> AsyncIterator[str]:
+    async def reader() -> AsyncGenerator[str, None]:
         for _ in range(2):
             yield await tool()
 
@@ -591,7 +636,7 @@ async def test_a_stream_at_its_limit_ends_with_the_public_error() -> None:
     turns: list[str] = []
 
     @task_budget("reader", calls=3, policy="terminate")
-    async def swallowing() -> AsyncIterator[str]:
+    async def swallowing() -> AsyncGenerator[str, None]:
         for _ in range(50):
             turns.append("turn")
             try:
@@ -614,7 +659,7 @@ def test_a_terminated_stream_that_gives_another_item_is_closed(backend: str) -> 
     cleaned: list[str] = []
 
     @task_budget("reader", calls=3)
-    async def stubborn() -> AsyncIterator[str]:
+    async def stubborn() -> AsyncGenerator[str, None]:
         budget = current_budget()
         assert budget is not None
         try:
@@ -659,7 +704,7 @@ async def test_a_stream_terminated_between_its_steps_ends_at_the_next() -> None:
     tasks: list[TaskBudget] = []
 
     @task_budget("reader", calls=3)
-    async def reader() -> AsyncIterator[str]:
+    async def reader() -> AsyncGenerator[str, None]:
         budget = current_budget()
         assert budget is not None
         tasks.append(budget)
@@ -712,7 +757,7 @@ def test_closing_a_terminated_plain_generator_raises_the_public_error() -> None:
 
 async def test_an_error_of_the_cleanup_of_a_terminated_stream_is_its_cause() -> None:
     @task_budget("reader", calls=3)
-    async def clumsy() -> AsyncIterator[str]:
+    async def clumsy() -> AsyncGenerator[str, None]:
         budget = current_budget()
         assert budget is not None
         budget.terminate("enough")
@@ -728,7 +773,7 @@ async def test_an_error_of_the_cleanup_of_a_terminated_stream_is_its_cause() -> 
 
 async def test_the_deadline_of_a_stream_leaves_its_consumer_alone() -> None:
     @task_budget("reader", seconds=0.01)
-    async def slow() -> AsyncIterator[int]:
+    async def slow() -> AsyncGenerator[int, None]:
         yield 1
         await anyio.sleep_forever()
 
@@ -743,7 +788,7 @@ async def test_the_deadline_of_a_stream_leaves_its_consumer_alone() -> None:
 
 async def test_a_stream_at_its_limit_ends_itself_and_not_the_task_around() -> None:
     @task_budget("reader", calls=1, policy="terminate")
-    async def reader() -> AsyncIterator[str]:
+    async def reader() -> AsyncGenerator[str, None]:
         while True:
             yield await tool()
 
@@ -756,7 +801,7 @@ async def test_a_stream_at_its_limit_ends_itself_and_not_the_task_around() -> No
 
 async def test_the_task_around_ends_a_stream_inside_it() -> None:
     @task_budget("reader", calls=9)
-    async def reader() -> AsyncIterator[str]:
+    async def reader() -> AsyncGenerator[str, None]:
         while True:
             yield await tool()
 
@@ -773,7 +818,7 @@ async def test_after_an_early_close_the_task_of_a_stream_has_ended() -> None:
     tasks: list[TaskBudget] = []
 
     @task_budget("reader", calls=9)
-    async def reader() -> AsyncIterator[str]:
+    async def reader() -> AsyncGenerator[str, None]:
         budget = current_budget()
         assert budget is not None
         tasks.append(budget)
@@ -790,7 +835,7 @@ async def test_after_an_early_close_the_task_of_a_stream_has_ended() -> None:
 
 
 async def test_a_block_inside_an_async_generator_is_refused() -> None:
-    async def wrong() -> AsyncIterator[int]:
+    async def wrong() -> AsyncGenerator[int, None]:
         async with task_budget(calls=1):
             yield 1
 
@@ -810,7 +855,7 @@ def test_a_block_inside_a_plain_generator_is_refused() -> None:
 
 
 async def test_a_sync_block_inside_an_async_generator_is_refused() -> None:
-    async def wrong() -> AsyncIterator[int]:
+    async def wrong() -> AsyncGenerator[int, None]:
         with task_budget(calls=1):
             yield 1
 
@@ -820,7 +865,7 @@ async def test_a_sync_block_inside_an_async_generator_is_refused() -> None:
 
 async def test_a_block_inside_a_decorated_generator_is_refused_too() -> None:
     @budgeted(calls=1)
-    async def wrong() -> AsyncIterator[int]:
+    async def wrong() -> AsyncGenerator[int, None]:
         async with task_budget(calls=1):
             yield 1
 
@@ -830,7 +875,7 @@ async def test_a_block_inside_a_decorated_generator_is_refused_too() -> None:
 
 async def test_an_asynccontextmanager_may_hold_a_block() -> None:
     @asynccontextmanager
-    async def session() -> AsyncIterator[TaskBudget]:
+    async def session() -> AsyncGenerator[TaskBudget, None]:
         async with task_budget("session", calls=5) as budget:
             yield budget
 
@@ -845,7 +890,7 @@ async def test_an_asynccontextmanager_may_hold_a_block() -> None:
 
 def test_a_contextmanager_may_hold_a_block() -> None:
     @contextmanager
-    def session() -> Iterator[TaskBudget]:
+    def session() -> Generator[TaskBudget, None, None]:
         with task_budget("session", calls=5) as budget:
             yield budget
 
@@ -859,7 +904,7 @@ def test_a_contextmanager_may_hold_a_block() -> None:
 
 async def test_an_asynccontextmanager_that_holds_a_block_ends_its_user() -> None:
     @asynccontextmanager
-    async def session() -> AsyncIterator[None]:
+    async def session() -> AsyncGenerator[None, None]:
         async with task_budget("session", calls=1, policy="terminate"):
             yield
 
@@ -876,7 +921,7 @@ async def test_an_asynccontextmanager_that_holds_a_block_ends_its_user() -> None
 
 
 async def test_a_reservation_inside_a_generator_is_allowed() -> None:
-    async def reading() -> AsyncIterator[int]:
+    async def reading() -> AsyncGenerator[int, None]:
         async with reserve(tokens=10) as reservation:
             yield 1
             reservation.commit(4)

@@ -21,9 +21,10 @@ from budgetware import (
 )
 from budgetware.errors import AlreadySettled, InvalidAmount, UnknownPrice
 from budgetware.events import Subscription
+from budgetware.pricing import PriceTable
 
 MODEL = "house-model"
-PRICES = {
+PRICES: PriceTable = {
     MODEL: {"input": 1, "output": 10, "cache_read": "0.1"},
     "openai/house-model": {"input": 2, "output": 20},
 }
@@ -256,9 +257,8 @@ def test_unpriced_allow_still_prices_what_has_a_price(service: QuotaService) -> 
 
 
 def test_a_payer_that_does_not_allow_it_is_not_overruled_by_a_child(service: QuotaService) -> None:
-    with task_budget(usd=1), task_budget(usd=1, unpriced="allow"):
-        with pytest.raises(UnknownPrice):
-            reserve_nowait(tokens=1_000, model="no-such-model-anywhere")
+    with task_budget(usd=1), task_budget(usd=1, unpriced="allow"), pytest.raises(UnknownPrice):
+        reserve_nowait(tokens=1_000, model="no-such-model-anywhere")
 
 
 def test_dollars_given_with_an_unpriced_model_stand(service: QuotaService) -> None:

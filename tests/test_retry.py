@@ -114,7 +114,8 @@ def test_attempts_have_ids_of_their_own(events: Subscription) -> None:
 
     work()
     first, second = events.get_nowait(), events.get_nowait()
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first.request_id != second.request_id
 
 

@@ -22,6 +22,7 @@ from budgetware import (
 )
 from budgetware.errors import ConfigurationError, NoBudget, UnknownPrice
 from budgetware.events import Subscription
+from budgetware.pricing import PriceTable
 
 
 def heard(events: Subscription) -> int:
@@ -93,8 +94,9 @@ def test_a_task_belongs_to_the_service_it_was_opened_in() -> None:
     with connect() as first:
         events = first.subscribe()
         with task_budget(calls=9) as budget:
+            call = budget.wrap(spend)
             with connect():
-                budget.wrap(spend)()
+                call()
         assert heard(events) == 1
 
 
@@ -235,7 +237,7 @@ def test_without_strict_calls_outside_any_task_pass_uncharged() -> None:
 
 
 def test_prices_of_the_service_come_first() -> None:
-    prices = {"gpt-4o-mini": {"input": "1000", "output": 2_000}}
+    prices: PriceTable = {"gpt-4o-mini": {"input": "1000", "output": 2_000}}
     with connect(prices=prices), task_budget(usd=10) as budget:
         reservation = reserve_nowait(tokens=1_000, model="gpt-4o-mini")
         assert reservation.amounts["usd"] == Decimal(2)
@@ -244,9 +246,9 @@ def test_prices_of_the_service_come_first() -> None:
 
 
 def test_prices_of_one_service_are_not_anothers() -> None:
-    with connect(prices={"house-model": {"input": 1}}), connect():
-        with task_budget(usd=10), pytest.raises(UnknownPrice):
-            reserve_nowait(tokens=1_000, model="house-model")
+    first, second = connect(prices={"house-model": {"input": 1}}), connect()
+    with first, second, task_budget(usd=10), pytest.raises(UnknownPrice):
+        reserve_nowait(tokens=1_000, model="house-model")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ LAYERS = [
     ["telemetry"],
     ["accounts", "calls", "frames", "settlement", "tallies", "termination"],
     ["outcomes", "admission", "holds"],
-    ["finishing", "limits", "scopes", "statements", "streams"],
+    ["finishing", "limits", "quick", "scopes", "statements", "streams"],
     ["task_functions", "tasks", "reservations"],
     ["retry", "decorators"],
     ["service"],

@@ -121,7 +121,9 @@ async def test_a_decorated_coroutine_function_runs_each_call_in_a_task_of_its_ow
 
     assert [await work(1), await work(2)] == [1, 2]
     first, second = seen
-    assert first is not None and second is not None and first is not second
+    assert first is not None
+    assert second is not None
+    assert first is not second
     assert (first.name, first.spent("tokens"), second.spent("tokens")) == ("work", 10, 10)
 
 
@@ -350,7 +352,7 @@ def test_an_open_reservation_of_an_ended_carve_stays_held_above() -> None:
         assert parts(outer) == (45, 0, 0, 55)
 
 
-# keep and finish()
+# What is kept, and finishing.
 
 
 def test_what_is_kept_is_not_for_ordinary_calls() -> None:
@@ -387,21 +389,24 @@ def test_finish_does_not_lift_the_limit() -> None:
 
 
 def test_a_child_may_not_spend_what_its_parent_keeps() -> None:
-    with task_budget("outer", tokens=100, keep={"tokens": 30}), task_budget(tokens=100):
-        with pytest.raises(BudgetExceeded, match="'outer' has 70"):
-            reserve_nowait(tokens=71)
+    outer = task_budget("outer", tokens=100, keep={"tokens": 30})
+    with outer, task_budget(tokens=100), pytest.raises(BudgetExceeded, match="'outer' has 70"):
+        reserve_nowait(tokens=71)
 
 
 async def test_an_agent_at_its_limit_still_writes_its_last_answer() -> None:
     budget = task_budget("agent", tokens=100, keep={"tokens": 30}, policy="terminate")
-    with pytest.raises(BudgetTerminated):
+
+    async def work() -> None:
         async with budget:
             while True:
                 async with reserve(tokens=20):
                     pass
-    async with budget.finish():
-        async with reserve(tokens=30) as reservation:
-            reservation.commit(25)
+
+    with pytest.raises(BudgetTerminated):
+        await work()
+    async with budget.finish(), reserve(tokens=30) as reservation:
+        reservation.commit(25)
     assert budget.spent("tokens") == 85
 
 
@@ -465,22 +470,22 @@ def test_each_payer_warns_by_its_own_threshold() -> None:
     def note(budget: TaskBudget, _verdict: Verdict) -> None:
         seen.append(budget.name)
 
-    with task_budget("outer", tokens=Limit(100, warn=10), on_warn=note):
-        with task_budget("inner", tokens=Limit(50, warn=20), on_warn=note):
-            spend(tokens=15)
-            spend(tokens=15)
+    outer = task_budget("outer", tokens=Limit(100, warn=10), on_warn=note)
+    with outer, task_budget("inner", tokens=Limit(50, warn=20), on_warn=note):
+        spend(tokens=15)
+        spend(tokens=15)
     assert seen == ["outer", "inner"]
 
 
 def test_warnings_come_from_calls_in_a_carve_too() -> None:
     seen: list[str] = []
-    with task_budget(
+    outer = task_budget(
         "outer", tokens=Limit(100, warn=10), on_warn=lambda b, _v: seen.append(b.name)
-    ):
-        with task_budget("inner", carve=True, tokens=50):
-            spend(tokens=5)
-            assert seen == []
-            spend(tokens=6)
+    )
+    with outer, task_budget("inner", carve=True, tokens=50):
+        spend(tokens=5)
+        assert seen == []
+        spend(tokens=6)
     assert seen == ["outer"]
 
 
@@ -581,11 +586,14 @@ def test_top_up_is_all_or_nothing(budget: TaskBudget) -> None:
 
 def test_top_up_after_a_termination_is_refused(budget: TaskBudget) -> None:
     inner = task_budget("inner", tokens=10)
-    with pytest.raises(BudgetTerminated):
+
+    def work() -> None:
         with inner:
             inner.terminate("enough")
-            with pytest.raises(BudgetTerminated):
-                inner.top_up(tokens=5)
+            inner.top_up(tokens=5)
+
+    with pytest.raises(BudgetTerminated):
+        work()
     with pytest.raises(BudgetTerminated, match="enough"):
         inner.top_up(tokens=5)
     assert inner.snapshot()["tokens"].limit == 10
@@ -648,10 +656,10 @@ def test_a_checkpoint_sees_the_ancestors(budget: TaskBudget) -> None:
 
 
 def test_describe_says_what_is_left_of_what(service: QuotaService) -> None:
-    with task_budget("outer", usd="1.50"):
-        with task_budget("inner", tokens=50_000, calls=40, seconds=120) as inner:
-            spend(tokens=8_000, calls=1)
-            text = inner.describe()
+    inner = task_budget("inner", tokens=50_000, calls=40, seconds=120)
+    with task_budget("outer", usd="1.50"), inner:
+        spend(tokens=8_000, calls=1)
+        text = inner.describe()
     assert text.count("\n") == 0
     for part in ("'inner'", "42,000 of 50,000 tokens", "39 of 40 calls", "120.0 of 120.0 seconds"):
         assert part in text
@@ -816,7 +824,7 @@ async def test_a_reserve_in_an_ended_task_is_refused() -> None:
             await checkpoint()
         started.set()
         await done.wait()
-    assert budget.spent("tokens") == 0
+        assert budget.spent("tokens") == 0
 
 
 def test_a_reserve_in_an_ended_task_is_refused_in_sync_code() -> None:
@@ -848,11 +856,16 @@ async def test_a_reserve_in_a_terminated_task_is_terminated() -> None:
 
 
 async def test_terminate_ends_the_block_with_its_balances() -> None:
-    with pytest.raises(BudgetTerminated) as caught:
-        async with task_budget("work", tokens=100) as budget:
+    budget = task_budget("work", tokens=100)
+
+    async def work() -> None:
+        async with budget:
             spend(tokens=7)
             budget.terminate("a human said so")
             await anyio.sleep_forever()
+
+    with pytest.raises(BudgetTerminated) as caught:
+        await work()
     error = caught.value
     assert (error.budget, error.dim, error.reason) == ("work", None, "a human said so")
     assert error.snapshot is not None
@@ -867,7 +880,9 @@ def test_an_ordinary_error_passes_unchanged(budget: TaskBudget) -> None:
 
 async def test_patience_ends_a_task_that_does_not_listen() -> None:
     turns = 0
-    with pytest.raises(BudgetTerminated) as caught:
+
+    async def work() -> None:
+        nonlocal turns
         async with task_budget(calls=2):
             while True:
                 turns += 1
@@ -876,6 +891,9 @@ async def test_patience_ends_a_task_that_does_not_listen() -> None:
                         pass
                 except BudgetExceeded:
                     continue
+
+    with pytest.raises(BudgetTerminated) as caught:
+        await work()
     assert turns == 102
     assert "100 refusals in a row" in str(caught.value)
 
@@ -904,12 +922,15 @@ def test_seconds_are_a_number_or_a_text(seconds: Any) -> None:
 def test_a_deadline_ends_the_block_whatever_the_policy(
     clock: HandClock, service: QuotaService
 ) -> None:
-    with pytest.raises(BudgetTerminated) as caught:
+    def work() -> None:
         with task_budget("work", seconds=2, policy="reject"):
             clock.advance(1.9)
             spend(calls=1)
             clock.advance(0.2)
             reserve_nowait(calls=1)
+
+    with pytest.raises(BudgetTerminated) as caught:
+        work()
     assert (caught.value.dim, caught.value.budget) == ("millis", "work")
 
 

@@ -126,10 +126,12 @@ class ChatClient:
         usage: ReportedTokens | None = None
         async with aclosing(self._events(request)) as events:
             async for event in events:
-                chunk = Chunk(text_in(event), usage_in(event))
-                usage = chunk.usage or usage
-                yield chunk
+                # Some endpoints report on the way, too; only the last report is the bill.
+                usage = usage_in(event) or usage
+                if text := text_in(event):
+                    yield Chunk(text)
         self.reported.add(usage)
+        yield Chunk("", usage)
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
         url = f"{self.endpoint.url}/chat/completions"

@@ -45,6 +45,11 @@ def run(
         if as_json:
             print(json.dumps({"error": str(found)}))
         return _say(progress, found, FAILED if isinstance(found, ModelFailed) else MISUSED)
+    except BaseExceptionGroup as group:
+        # A second Ctrl-C, on trio.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from None
     if as_json:
         print(json.dumps(to_json(result), indent=2))
     else:

@@ -103,12 +103,12 @@ def check_amount(dim: str, value: object, *, maximum: int = MAX_AMOUNT) -> int:
         return value
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidAmount(
-            f"{dim}={_show(value)}: an amount is an int, not {type(value).__name__}"
+            f"{dim}={show(value)}: an amount is an int, not {type(value).__name__}"
         )
     if value < 0:
-        raise InvalidAmount(f"{dim}={_show(value)}: an amount cannot be negative")
+        raise InvalidAmount(f"{dim}={show(value)}: an amount cannot be negative")
     if value > maximum:
-        raise InvalidAmount(f"{dim}={_show(value)}: an amount is at most {maximum}")
+        raise InvalidAmount(f"{dim}={show(value)}: an amount is at most {maximum}")
     return int(value)
 
 
@@ -122,9 +122,9 @@ def to_units(dim: str, value: object, *, round_up: bool = True, maximum: int = M
         return check_amount(dim, value, maximum=maximum)
     dollars = _dollars(value)
     if not dollars.is_finite() or dollars < 0:
-        raise InvalidAmount(f"usd={_show(value)}: a price is a finite number, 0 or more")
+        raise InvalidAmount(f"usd={show(value)}: a price is a finite number, 0 or more")
     if dollars.adjusted() > 20 or dollars.as_tuple().exponent < -1000:  # type: ignore[operator]
-        raise InvalidAmount(f"usd={_show(value)}: not a price in dollars")
+        raise InvalidAmount(f"usd={show(value)}: not a price in dollars")
     rounding = ROUND_CEILING if round_up else ROUND_FLOOR
     micros = int((dollars * _MICROS).to_integral_value(rounding=rounding))
     return check_amount("usd (micro-dollars)", micros, maximum=maximum)
@@ -133,8 +133,10 @@ def to_units(dim: str, value: object, *, round_up: bool = True, maximum: int = M
 def _dollars(value: object) -> Decimal:
     if isinstance(value, Decimal):
         return value
-    if isinstance(value, int | str) and not isinstance(value, bool) and len(_show(value)) < 40:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_AMOUNT:
         text = str(value)
+    elif isinstance(value, str) and len(value) < 40:
+        text = value
     elif isinstance(value, float):
         text = repr(value)
     else:
@@ -143,11 +145,12 @@ def _dollars(value: object) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         raise InvalidAmount(
-            f"usd={_show(value)}: give dollars as an int, a str such as '0.25', or a Decimal"
+            f"usd={show(value)}: give dollars as an int, a str such as '0.25', or a Decimal"
         ) from None
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """A value for a message: short, also where its text would be long or cannot be made."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"an int of {value.bit_length()} bits"
     text = repr(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opentelemetry import baggage
 from opentelemetry.context import Context
 
 from . import names
@@ -20,5 +19,7 @@ def set_baggage(budget: TaskBudget, context: Context | None = None) -> Context:
     Attach it, or inject it into the headers of one request:
     `inject(headers, context=set_baggage(budget))`. Whoever receives the request can read them.
     """
+    from opentelemetry import baggage
+
     context = baggage.set_baggage(names.BUDGET_ID, budget.id, context)
     return baggage.set_baggage(names.BUDGET_PATH, clean(budget.path), context)

@@ -24,10 +24,20 @@ class Facts:
     """A call in a frame: the span's name and kind, and the attributes of every such call.
 
     `left` are keys, cells of the leaf whose room is shown under them, and what those keep back;
-    they, and what is reserved, are as in `items`.
+    they, and what is reserved, are as in `items`. `has_late`: something is known at the end only.
     """
 
-    __slots__ = ("attributes", "has_usage", "items", "kind", "labels", "left", "name", "said")
+    __slots__ = (
+        "attributes",
+        "has_late",
+        "has_usage",
+        "items",
+        "kind",
+        "labels",
+        "left",
+        "name",
+        "said",
+    )
 
     def __init__(self, frame: Frame, call: Call, *, genai_usage: bool) -> None:
         self.name = _span_name(call)
@@ -42,11 +52,13 @@ class Facts:
             self.said[names.POLICY] = policy
         self.items: Sequence[Item] | None = None
         self.attributes = self.said
+        self.has_late = self.has_usage
         self.left: list[tuple[str, Cell, int]] = []
 
     def hold(self, items: Sequence[Item], frame: Frame) -> None:
         """Learn what is held; calls of fixed amounts share one `items`."""
         self.items = items
+        self.has_late = self.has_usage or any(dim == "usd" for dim, _n, _payers in items)
         self.left = leaf_cells(items, frame)
         self.attributes = self.said | {names.RESERVED[dim]: n for dim, n, _payers in items}
 
@@ -87,10 +99,8 @@ def _span_name(call: Call) -> str:
 
 def _of_call(call: Call) -> Attributes:
     attributes: Attributes = {names.OPERATION: call.operation}
-    if call.kind == "tool":
-        attributes[names.TOOL_KIND] = names.TOOL_TYPE
-        if call.name is not None:
-            attributes[names.TOOL_NAME] = call.name
+    if call.kind == "tool" and call.name is not None:
+        attributes[names.TOOL_NAME] = call.name
     if call.model is not None:
         attributes[names.REQUEST_MODEL] = call.model
     if call.provider is not None:

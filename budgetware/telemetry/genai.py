@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import get_value
+
 from . import names
 from .values import Attributes, bounded, clean
 
@@ -46,9 +48,15 @@ def usage_attributes(usage: Usage, *, has_output: bool) -> Attributes:
 
 
 def inference_data() -> Any:
-    """What an official instrumentor fills in for us; None where none is loaded."""
-    made_by = getattr(sys.modules.get(_MODULE), "InferenceData", None)
-    return None if made_by is None else made_by()
+    """What an official instrumentor fills in for us.
+
+    None where none is loaded, or where somebody around us has offered theirs.
+    """
+    module = sys.modules.get(_MODULE)
+    if module is None or get_value(names.INFERENCE_CONTEXT) is not None:
+        return None
+    make = getattr(module, "InferenceData", None)
+    return None if make is None else make()
 
 
 def reported_attributes(data: Any) -> Attributes:

@@ -29,7 +29,7 @@ def tell_of_failure() -> None:
     """Log the exception being handled, the first of a process; telemetry changes nothing."""
     if not _failures:
         _failures.add("told")
-        logger.exception("telemetry failed; calls and budgets are not affected")
+        logger.error("telemetry failed; calls and budgets are not affected", exc_info=True)
 
 
 class Logs:

@@ -11,7 +11,6 @@ SCOPE = "budgetware"
 
 # Spans.
 TASK_SPAN = "budgetware.task"
-TOOL_TYPE = "function"
 
 # What the standard defines.
 OPERATION = "gen_ai.operation.name"
@@ -19,7 +18,6 @@ PROVIDER = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
 RESPONSE_MODEL = "gen_ai.response.model"
 TOOL_NAME = "gen_ai.tool.name"
-TOOL_KIND = "gen_ai.tool.type"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
@@ -41,10 +39,7 @@ COST_SOURCE = "budgetware.cost.source"
 OUTCOME = "budgetware.outcome"
 
 ADMITTED = "admitted"
-REJECTED = "rejected"
 TERMINATED = "terminated"
-ERROR_TERMINATED = "budgetware.terminated"
-ERROR_REJECTED = "budgetware.rejected"
 
 # Metrics: every attribute is bounded.
 BUDGET_NAME = "budgetware.budget.name"

@@ -6,7 +6,6 @@ Not here: what is told.
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -130,6 +129,8 @@ def _tracer_of(provider: Any) -> Tracer | None:
 
 
 def _version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("budgetware")
     except PackageNotFoundError:

@@ -36,12 +36,12 @@ class CallSpan:
 
     __slots__ = ("_context", "_duration", "_facts", "_previous", "_reported", "_span")
 
-    _context: Context
     _previous: Context
 
     def __init__(
         self, facts: Facts, duration: Histogram | None, span: Span, reported: Any = None
     ) -> None:
+        self._context: Context | None = None
         self._facts = facts
         self._duration = duration
         self._span = span
@@ -63,30 +63,33 @@ class CallSpan:
 
     def ended(self, hold: Hold, outcome: str, error: BaseException | None) -> None:
         """The call is over and booked."""
+        error_type = None if outcome == "completed" else _error_type(outcome, error)
         try:
-            error_type = None if outcome == "completed" else _error_type(outcome, error)
             duration = self._duration
             if duration is not None:
                 labels = self._facts.labels
                 if error_type is not None:
                     labels = labels | {names.ERROR_TYPE: error_type}
-                duration.record((hold.frame.now_ns() - hold.started_ns) / 1e9, labels)
+                seconds = (hold.frame.now_ns() - hold.started_ns) / 1e9
+                duration.record(seconds, labels, self._context)
             self._write(hold, error_type)
         except Exception:
             tell_of_failure()
 
     def _write(self, hold: Hold, error_type: str | None) -> None:
         span = self._span
-        if span.is_recording():
-            late = _charged(hold)
-            if self._facts.has_usage:
-                late |= self._usage(hold)
-            if error_type is not None:
-                late[names.ERROR_TYPE] = error_type
-                span.set_status(StatusCode.ERROR)
+        if error_type is not None and span.is_recording():
+            span.set_status(StatusCode.ERROR)
+            span.set_attributes(self._late(hold) | {names.ERROR_TYPE: error_type})
+        elif hold.booked is not None or self._facts.has_late:
+            late = self._late(hold)
             if late:
                 span.set_attributes(late)
         span.end()
+
+    def _late(self, hold: Hold) -> Attributes:
+        late = _charged(hold)
+        return late | self._usage(hold) if self._facts.has_usage else late
 
     def _usage(self, hold: Hold) -> Attributes:
         if hold.usage is not None:
@@ -115,7 +118,7 @@ class Remark(CallTimer):
 
     __slots__ = ()
 
-    def _write(self, hold: Hold, error_type: str | None) -> None:
+    def _write(self, hold: Hold, error_type: str | None) -> None:  # noqa: ARG002
         late = _charged(hold)
         if late and self._span.is_recording():
             self._span.set_attributes(late)
@@ -177,10 +180,8 @@ def _charged(hold: Hold) -> Attributes:
     """What was charged where that is not what was held, and what it cost."""
     late: Attributes = {}
     booked = hold.booked
-    if booked is None:
-        return late
     for i, (dim, held, _payers) in enumerate(hold.items):
-        used = booked[i]
+        used = -1 if booked is None else booked[i]
         if 0 <= used != held:
             late[names.CHARGED[dim]] = used
         if dim == "usd":

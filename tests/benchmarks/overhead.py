@@ -1,6 +1,6 @@
 """What budgetware adds to a call, as ratios to awaiting a function that does nothing.
 
-Run by hand: `python tests/benchmarks/overhead.py`. Thread CPU time, the best of several rounds;
+Run by hand: `python -m tests.benchmarks.overhead`. Thread CPU time, the best of several rounds;
 only the ratios of one run mean anything.
 """
 
@@ -15,8 +15,11 @@ import anyio
 
 from budgetware import Reject, budgeted, connect, reserve, task_budget
 from budgetware.errors import BudgetExceeded
+from tests.benchmarks.rows import Row, target_of
 
 ROUNDS = 9
+MEASURED: list[Row] = []
+"""Every row of this run, for `figures.py`."""
 
 
 async def noop() -> None:
@@ -104,6 +107,7 @@ async def row(
             ns -= await _round_ns(less, calls)
         ratios.append(ns / unit_ns)
         best_ns = min(best_ns, ns)
+    MEASURED.append(Row(name, best_ns / 1000, median(ratios), target_of(target)))
     print(f"{name:44} {best_ns / 1000:8.2f} {median(ratios):9.1f} {target:>8}")
 
 

@@ -1,6 +1,6 @@
 """What spans and metrics add to a call, as ratios to a bare span of as many attributes.
 
-Run by hand: `python tests/benchmarks/telemetry.py`. Thread CPU time, the best of several rounds,
+Run by hand: `python -m tests.benchmarks.telemetry`. Thread CPU time, the best of several rounds,
 taken in turns; only the ratios of one run mean anything.
 """
 
@@ -22,9 +22,12 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from budgetware import QuotaService, budgeted, connect, reserve
 from budgetware.errors import BudgetExceeded
 from budgetware.telemetry import names
+from tests.benchmarks.rows import Row, target_of
 
 ROUNDS = 25
 CALLS = 2_000
+MEASURED: list[Row] = []
+"""Every row of this run, for `figures.py`."""
 BIG = 10**15
 Case = Callable[[], Awaitable[object]]
 
@@ -109,6 +112,7 @@ async def compare(name: str, ours: Case, bare: Case, target: str = "") -> None:
     best = [float("inf"), float("inf")]
     for _ in range(ROUNDS):
         best = [min(ns, await once_ns(c)) for ns, c in zip(best, (ours, bare), strict=True)]
+    MEASURED.append(Row(name, best[0] / 1000, best[0] / best[1], target_of(target)))
     row = f"{best[0] / 1000:8.2f} {best[1] / 1000:8.2f} {best[0] / best[1]:7.2f} {target:>7}"
     print(f"{name:48} {row}")
 

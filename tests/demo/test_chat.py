@@ -44,6 +44,16 @@ async def test_stream_gives_the_words_and_the_usage_last() -> None:
     assert chunks[-1].usage == {"prompt_tokens": 2, "completion_tokens": 4}
 
 
+async def test_reports_on_the_way_are_not_the_bill() -> None:
+    early = 'data: {"usage": {"prompt_tokens": 2, "completion_tokens": 99}}'
+    with chat_server(raw_lines=(early,)) as server:
+        chunks, client = await ask(server)
+    assert [chunk.usage for chunk in chunks if chunk.usage] == [
+        {"prompt_tokens": 2, "completion_tokens": 4}
+    ]
+    assert client.reported.tokens == 6
+
+
 async def test_request_asks_for_a_stream_with_usage_and_a_limit() -> None:
     with chat_server() as server:
         await ask(server, key="sesame")

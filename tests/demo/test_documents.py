@@ -94,7 +94,7 @@ def test_package_that_is_not_installed_has_no_readme(tmp_path: Path) -> None:
 
 def test_name_that_could_steer_a_terminal_is_not_shown(folder: Path) -> None:
     (folder / "z\x1b[2J.txt").write_text("hm")
-    assert names(folder)[-1] == "z?[2J.txt"
+    assert "z?[2J.txt" in names(folder)
 
 
 def test_without_a_folder_the_package_reads_itself() -> None:

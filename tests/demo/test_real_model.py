@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 
@@ -54,7 +55,8 @@ async def run(folder: Path, policy: Policy) -> Result:
         parallel=2,
         prices=DEMO_PRICES,
     )
-    with local_model(parallel=2) as endpoint:
+    # The server must not be stopped under an open stream, so a hang ends in here, in good order.
+    with local_model(parallel=2) as endpoint, anyio.fail_after(200):
         return await run_job(endpoint, find_documents(folder), plan, LiveScreen({}))
 
 

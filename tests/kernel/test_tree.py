@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
@@ -38,6 +40,8 @@ from budgetware.kernel.verdict import Verdict
 DIMS = ("tokens", "calls")
 Held = dict[str, int]
 
+NOTHING: MultipleResults[Any] = multiple()
+"""What a rule gives that made nothing."""
 LIMITS = st.dictionaries(st.sampled_from(DIMS), st.integers(1, 60))
 HELD = st.dictionaries(st.sampled_from(DIMS), st.integers(0, 25), min_size=1)
 USED = st.tuples(st.integers(0, 40), st.integers(0, 40))
@@ -200,20 +204,20 @@ class Tree(RuleBasedStateMachine):
         keep=st.booleans(),
         warn=st.booleans(),
     )
-    def nest(self, parent: Task, limits: Held, carve: bool, keep: bool, warn: bool) -> object:
+    def nest(self, parent: Task, limits: Held, carve: bool, keep: bool, warn: bool) -> Any:
         if len(self.all) > 7 or any(x.ended for x in parent.place.chain):
-            return multiple()
+            return NOTHING
         if carve:
             short = shortages(tickets_of(parent, limits), frozenset())
             assert (not short) == self.books.grants(parent.place, limits)
             if short:
-                return multiple()
+                return NOTHING
         return self.added(parent, limits, carve=carve, keep=keep, warn=warn)
 
     @rule(target=held, task=tasks, amounts=HELD, finishing=st.booleans())
-    def reserve(self, task: Task, amounts: Held, finishing: bool) -> object:
+    def reserve(self, task: Task, amounts: Held, finishing: bool) -> Any:
         if any(x.ended for x in task.place.chain):
-            return multiple()
+            return NOTHING
         items = tickets_of(task, amounts)
         before = self.books.above_warn()
         entry = Entry(task.place, amounts)
@@ -223,7 +227,7 @@ class Tree(RuleBasedStateMachine):
             allowed = frozenset({task.node}) if finishing else frozenset[Node]()
             if shortages(items, allowed):
                 assert not granted
-                return multiple()
+                return NOTHING
             crossed = named(hold(items))
         assert granted
         self.books.journal.append(entry)
@@ -310,8 +314,8 @@ class Tree(RuleBasedStateMachine):
     def limit_is_the_sum_of_its_parts(self) -> None:
         for task in self.all:
             for d in task.place.limit:
-                b = balance(task.node.cells[d])
-                parts = b.spent + b.reserved + b.granted + (b.remaining or 0)  # type: ignore[operator]
+                b: Any = balance(task.node.cells[d])
+                parts = b.spent + b.reserved + b.granted + b.remaining
                 assert b.limit == parts - b.overrun
                 assert b.assumed <= b.spent
 

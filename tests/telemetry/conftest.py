@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from budgetware import QuotaService, connect
-
-from .sdk import Sdk
+from tests.telemetry.sdk import Sdk
 
 
 @pytest.fixture

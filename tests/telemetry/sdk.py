@@ -16,7 +16,9 @@ Series = frozenset[tuple[str, Any]]
 
 
 class Sdk:
-    def __init__(self, *, sampler: Sampler = ALWAYS_ON, exporter: SpanExporter | None = None) -> None:
+    def __init__(
+        self, *, sampler: Sampler = ALWAYS_ON, exporter: SpanExporter | None = None
+    ) -> None:
         self.memory = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(sampler=sampler)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(exporter or self.memory))

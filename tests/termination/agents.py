@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class Probe:
             yield turn
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
+    def ending(self) -> Generator[None, None, None]:
         """Keep what ends code that nobody awaits, and say when it is over."""
         self.over.clear()
         try:
@@ -124,7 +124,7 @@ async def returns_in_finally(probe: Probe, _budget: TaskBudget) -> str:
         try:
             return await probe.tool()
         finally:
-            return "done"  # noqa: B012, SIM107 - the shape under test  # pyright: ignore
+            return "done"  # noqa: B012, SIM107 - the shape under test
 
     for _ in probe.each_turn():
         await step()

@@ -1,8 +1,10 @@
+# ruff: noqa: PT012, SIM117 - what raises is an owner's block, and its body is the test
 """`seconds=`: the scope and every reserve look at it, and it ends the block whatever the policy."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -16,6 +18,7 @@ from budgetware import (
     BudgetTerminated,
     QuotaService,
     Reject,
+    Reservation,
     TaskBudget,
     Terminate,
     Verdict,
@@ -28,7 +31,7 @@ from budgetware.errors import InvalidAmount
 from tests.termination.agents import Probe
 from tests.termination.clocks import HandClock
 
-POLICIES = [Reject(), Reject(patience=None), Terminate()]
+POLICIES: list[Reject | Terminate] = [Reject(), Reject(patience=None), Terminate()]
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def service(clock: HandClock) -> Iterator[QuotaService]:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-async def test_the_scope_ends_a_block_that_waits(policy: object) -> None:
+async def test_the_scope_ends_a_block_that_waits(policy: Reject | Terminate) -> None:
     with pytest.raises(BudgetTerminated) as caught:
         async with task_budget("agent", seconds=0.01, policy=policy):
             await anyio.sleep_forever()
@@ -68,7 +71,7 @@ def test_the_scope_ends_a_block_at_its_deadline_and_not_before() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 async def test_a_reserve_after_the_deadline_ends_the_block(
-    policy: object, clock: HandClock, service: QuotaService
+    policy: Reject | Terminate, clock: HandClock, service: QuotaService
 ) -> None:
     probe = Probe()
     with pytest.raises(BudgetTerminated) as caught:
@@ -85,7 +88,7 @@ async def test_a_reserve_after_the_deadline_ends_the_block(
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_sync_code_notices_the_deadline_at_a_reserve(
-    policy: object, clock: HandClock, service: QuotaService
+    policy: Reject | Terminate, clock: HandClock, service: QuotaService
 ) -> None:
     probe = Probe()
     with (
@@ -254,6 +257,64 @@ async def test_an_ordinary_error_after_the_deadline_passes_as_it_is(
             raise LookupError
 
 
+async def fails_when_cut() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise LookupError
+
+
+async def fails_in_a_task_group() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(fails_when_cut)
+        await anyio.sleep_forever()
+
+
+async def wraps_what_cuts_it() -> None:
+    try:
+        await anyio.sleep_forever()
+    except BaseException as error:
+        raise LookupError from error
+
+
+@pytest.mark.parametrize("body", [fails_when_cut, fails_in_a_task_group, wraps_what_cuts_it])
+async def test_an_error_of_a_block_cut_by_its_deadline_becomes_the_cause(
+    body: Callable[[], Awaitable[None]],
+) -> None:
+    with pytest.raises(BudgetTerminated) as caught:
+        async with task_budget(seconds=0.01):
+            await body()
+    assert caught.value.dim == "millis"
+    assert isinstance(caught.value.__cause__, LookupError | ExceptionGroup)
+
+
+async def test_a_block_that_swallows_its_deadline_and_returns_has_ended_normally() -> None:
+    async with task_budget(seconds=0.01):
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            pass
+
+
+def test_a_native_cancel_after_the_deadline_goes_on() -> None:
+    async def owner() -> None:
+        async with task_budget(seconds=0.01):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.sleep(60)
+
+    async def main() -> bool:
+        task = asyncio.create_task(owner())
+        await asyncio.sleep(0.03)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(main())
+
+
 async def test_the_deadline_warns_once(clock: HandClock, service: QuotaService) -> None:
     warned: list[Verdict] = []
 
@@ -302,7 +363,7 @@ async def test_the_exit_waits_for_a_foreign_thread_to_settle() -> None:
             await anyio.to_thread.run_sync(held.wait)
             threading.Timer(0.01, may_settle.set).start()
             budget.terminate("enough")
-    thread.join()
+    may_settle.wait(10)
     assert caught.value.snapshot is not None
     assert caught.value.snapshot["tokens"].spent == 3
     assert caught.value.snapshot["tokens"].reserved == 0
@@ -311,15 +372,17 @@ async def test_the_exit_waits_for_a_foreign_thread_to_settle() -> None:
 async def test_the_exit_waits_at_most_settle_seconds_and_later_ones_settle_late() -> None:
     async with task_budget("outer", tokens=100) as outer:
         started = time.monotonic()
+        late: list[Reservation] = []
+        budget = task_budget(tokens=10, policy=Terminate(settle_seconds=0.05))
         with pytest.raises(BudgetTerminated) as caught:
-            async with task_budget(tokens=10, policy=Terminate(settle_seconds=0.05)) as budget:
-                late = await reserve(tokens=5)
+            async with budget:
+                late.append(await reserve(tokens=5))
                 budget.terminate("enough")
         elapsed = time.monotonic() - started
         assert caught.value.snapshot is not None
         assert caught.value.snapshot["tokens"].reserved == 5
         assert outer.snapshot()["tokens"].reserved == 5
-        late.commit(2)
+        late[0].commit(2)
     assert 0.04 <= elapsed < 1
     assert (budget.spent("tokens"), outer.spent("tokens")) == (2, 2)
 
@@ -327,13 +390,13 @@ async def test_the_exit_waits_at_most_settle_seconds_and_later_ones_settle_late(
 def test_the_wait_of_the_exit_is_shielded_and_bounded() -> None:
     async def main() -> float:
         started = trio.current_time()
-        with trio.CancelScope() as outer:
-            with pytest.raises(BudgetTerminated):
-                async with task_budget(tokens=10, policy=Terminate(settle_seconds=7)) as budget:
-                    late = await reserve(tokens=5)
-                    budget.terminate("enough")
-                    outer.cancel()
-        late.release()
+        late: list[Reservation] = []
+        with trio.CancelScope() as outer, pytest.raises(BudgetTerminated):
+            async with task_budget(tokens=10, policy=Terminate(settle_seconds=7)) as budget:
+                late.append(await reserve(tokens=5))
+                budget.terminate("enough")
+                outer.cancel()
+        late[0].release()
         return trio.current_time() - started
 
     elapsed = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -347,8 +410,11 @@ async def test_without_a_termination_the_exit_does_not_wait() -> None:
 
 
 def test_a_sync_block_does_not_wait() -> None:
-    with pytest.raises(BudgetTerminated):
-        with task_budget(tokens=10, policy=Terminate(settle_seconds=60)) as budget:
-            late = reserve_nowait(tokens=5)
-            budget.terminate("enough")
-    late.release()
+    late: list[Reservation] = []
+    with (
+        pytest.raises(BudgetTerminated),
+        task_budget(tokens=10, policy=Terminate(settle_seconds=60)) as budget,
+    ):
+        late.append(reserve_nowait(tokens=5))
+        budget.terminate("enough")
+    late[0].release()

@@ -1,6 +1,8 @@
+# ruff: noqa: PT012 - what raises is an owner's block, and its body is the test
 """What the owner's block raises, for everything that can come out of its body."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,6 +16,7 @@ from budgetware import (
     BudgetExceeded,
     BudgetTerminated,
     Reject,
+    Reservation,
     TaskBudget,
     Terminate,
     budgeted,
@@ -154,13 +157,15 @@ async def test_the_termination_of_a_stranger_is_not_ours() -> None:
 
 async def test_the_snapshot_is_frozen_at_the_end() -> None:
     async with task_budget("outer", tokens=100):
+        late: list[Reservation] = []
+        agent = task_budget("agent", tokens=10, policy=NO_WAIT)
         with pytest.raises(BudgetTerminated) as caught:
-            async with task_budget("agent", tokens=10, policy=NO_WAIT) as agent:
-                late = await reserve(tokens=4)
+            async with agent:
+                late.append(await reserve(tokens=4))
                 agent.terminate("enough")
         assert caught.value.snapshot is not None
         assert caught.value.snapshot["tokens"].reserved == 4
-        late.commit(1)
+        late[0].commit(1)
         assert caught.value.snapshot["tokens"].reserved == 4
         assert (agent.spent("tokens"), agent.snapshot()["tokens"].reserved) == (1, 0)
 
@@ -279,6 +284,20 @@ async def test_calls_in_flight_are_cancelled_and_charged() -> None:
     assert caught.value.snapshot["tokens"].assumed == 7
 
 
+def test_opening_a_carve_under_a_terminated_task_ends_the_loop_around_it() -> None:
+    turns: list[str] = []
+    with pytest.raises(BudgetTerminated), task_budget(calls=9) as budget:
+        budget.terminate("enough")
+        for _ in range(50):
+            turns.append("turn")
+            try:
+                with task_budget(calls=1, carve=True):
+                    pass
+            except Exception:
+                continue
+    assert turns == ["turn"]
+
+
 async def test_charge_is_booked_after_the_latch() -> None:
     with pytest.raises(BudgetTerminated) as caught:
         async with task_budget(tokens=10) as budget:
@@ -289,8 +308,9 @@ async def test_charge_is_booked_after_the_latch() -> None:
 
 
 async def test_after_the_end_a_reserve_is_refused_with_the_termination() -> None:
+    budget = task_budget("agent", calls=3)
     with pytest.raises(BudgetTerminated):
-        async with task_budget("agent", calls=3) as budget:
+        async with budget:
             budget.terminate("enough")
     probe = Probe()
     with pytest.raises(BudgetTerminated, match="enough"):
@@ -432,10 +452,11 @@ async def test_outer_exhausted_ends_the_outer_owner_and_the_inner_does_not_conve
 
 async def test_outer_exhausted_passes_a_shielded_inner_block_unconverted() -> None:
     probe = Probe()
+    inner = task_budget("inner", calls=100)
     with pytest.raises(BudgetTerminated) as caught:
         async with task_budget("outer", calls=3, policy="terminate"):
             with anyio.CancelScope(shield=True):
-                async with task_budget("inner", calls=100) as inner:
+                async with inner:
                     await keeps_going(probe, inner)
     assert (caught.value.budget, probe.ran, probe.turns) == ("outer", 3, 4)
     assert inner.verdict.name == "continue"
@@ -521,8 +542,9 @@ async def test_an_outer_scope_passes_unchanged() -> None:
 
 
 async def test_an_outer_timeout_without_a_latch_passes_unchanged() -> None:
+    budget = task_budget(calls=3)
     with anyio.move_on_after(0) as outer:
-        async with task_budget(calls=3) as budget:
+        async with budget:
             await anyio.sleep_forever()
     assert outer.cancelled_caught
     assert budget.verdict.name == "continue"
@@ -612,3 +634,39 @@ async def test_an_error_of_a_rejected_call_passes_as_it_is() -> None:
         async with task_budget(calls=1):
             await Probe().tool()
             await Probe().tool()
+
+
+def test_a_termination_stops_the_grants_of_all_threads_at_once() -> None:
+    """What is reserved when `terminate` returns is all that will ever be."""
+    started = threading.Barrier(5)
+    held: list[Reservation] = []
+
+    def hold_on() -> None:
+        started.wait()
+        while True:
+            held.append(reserve_nowait(calls=1))
+
+    def thread() -> None:
+        with pytest.raises(BudgetTerminated):
+            carried()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with pytest.raises(BudgetTerminated) as caught, task_budget(calls=10**9) as budget:
+            carried = budget.wrap(hold_on)
+            threads = [threading.Thread(target=thread) for _ in range(4)]
+            for one in threads:
+                one.start()
+            started.wait()
+            while len(held) < 1_000:
+                pass
+            budget.terminate("enough")
+            at_once = budget.snapshot()["calls"].reserved
+            for one in threads:
+                one.join()
+            in_the_end = budget.snapshot()["calls"].reserved
+    finally:
+        sys.setswitchinterval(interval)
+    assert caught.value.reason == "enough"
+    assert at_once == in_the_end == len(held)

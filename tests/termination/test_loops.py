@@ -1,7 +1,9 @@
+# ruff: noqa: PT012 - what raises is an owner's block, and its body is the test
 """The loops of agents that swallow what their tools raise: three calls run, the owner is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import anyio
 import pytest
@@ -16,12 +18,14 @@ from budgetware import (
     budgeted,
     task_budget,
 )
+from budgetware.errors import soft_termination
 from tests.termination.agents import ASYNCIO_SHAPES, SHAPES, Probe, Shape, keeps_going
 
-POLICIES = [Terminate(), Reject(patience=1)]
+Policy = Reject | Terminate | str
+POLICIES: list[Policy] = [Terminate(), Reject(patience=1)]
 
 
-async def run_to_its_end(shape: Shape, probe: Probe, policy: object = "terminate") -> None:
+async def run_to_its_end(shape: Shape, probe: Probe, policy: Policy = "terminate") -> None:
     """Run an agent under a limit of three calls, and wait for what it leaves behind."""
     try:
         async with task_budget("agent", calls=3, policy=policy) as budget:
@@ -30,7 +34,7 @@ async def run_to_its_end(shape: Shape, probe: Probe, policy: object = "terminate
         await probe.wait_until_over()
 
 
-async def check_three_ran(shape: Shape, policy: object) -> None:
+async def check_three_ran(shape: Shape, policy: Policy) -> None:
     probe = Probe()
     with pytest.raises(BudgetTerminated) as caught:
         await run_to_its_end(shape, probe, policy)
@@ -43,13 +47,13 @@ async def check_three_ran(shape: Shape, policy: object) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)
-async def test_three_calls_run_and_the_owner_is_told(shape: Shape, policy: object) -> None:
+async def test_three_calls_run_and_the_owner_is_told(shape: Shape, policy: Policy) -> None:
     await check_three_ran(shape, policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @pytest.mark.parametrize("shape", ASYNCIO_SHAPES, ids=repr)
-def test_three_calls_run_in_shapes_of_asyncio(shape: Shape, policy: object) -> None:
+def test_three_calls_run_in_shapes_of_asyncio(shape: Shape, policy: Policy) -> None:
     asyncio.run(check_three_ran(shape, policy))
 
 
@@ -78,7 +82,10 @@ async def test_patience_counts_the_refusals_in_a_row() -> None:
 
 
 async def test_a_grant_between_refusals_restores_patience() -> None:
-    @budgeted(tokens=lambda n: n)
+    def as_asked(n: int) -> int:
+        return n
+
+    @budgeted(tokens=as_asked)
     async def spend(n: int) -> None: ...
 
     async with task_budget(tokens=10, policy=Reject(patience=2)):
@@ -264,33 +271,65 @@ async def test_a_refusal_yields_to_the_event_loop() -> None:
     assert "other" in turns[first:last]
 
 
-async def call_on_behalf(answer: Callable[[], Awaitable[str]]) -> str:
-    try:
-        return await answer()
-    except Exception as error:
-        return type(error).__name__
+class Server:
+    """A task outside every block that makes calls on behalf of whoever asks, one by one."""
+
+    def __init__(self, probe: Probe, *, soft: bool = False) -> None:
+        self.answers: list[str] = []
+        self._probe = probe
+        self._around = soft_termination if soft else nullcontext
+        self._asked, self._requests = anyio.create_memory_object_stream[
+            tuple[TaskBudget, anyio.Event]
+        ](0)
+
+    async def serve(self) -> None:
+        async with self._requests:
+            async for budget, answered in self._requests:
+                with self._around():
+                    self.answers.append(await self._answer(budget))
+                answered.set()
+
+    async def _answer(self, budget: TaskBudget) -> str:
+        try:
+            return await budget.wrap(self._probe.tool)()
+        except Exception as error:
+            return type(error).__name__
+
+    async def ask(self, budget: TaskBudget) -> None:
+        answered = anyio.Event()
+        await self._asked.send((budget, answered))
+        await answered.wait()
+
+    def close(self) -> None:
+        self._asked.close()
 
 
 async def test_a_refused_call_of_a_server_outside_is_an_ordinary_error() -> None:
     probe = Probe()
-    asked, requests = anyio.create_memory_object_stream[TaskBudget](0)
-    answers: list[str] = []
-
-    async def server() -> None:
-        async with requests:
-            async for budget in requests:
-                answers.append(await call_on_behalf(budget.wrap(probe.tool)))
-
+    server = Server(probe)
     async with anyio.create_task_group() as outer:
-        outer.start_soon(server)
-        async with asked:
-            with pytest.raises(BudgetTerminated):
-                async with task_budget(calls=3, policy="terminate") as budget:
-                    for _ in probe.each_turn():
-                        await asked.send(budget)
-                        await anyio.wait_all_tasks_blocked()
-            async with task_budget(calls=1) as budget:  # the server has survived
-                await asked.send(budget)
-                await anyio.wait_all_tasks_blocked()
-    assert answers == ["ok", "ok", "ok", "BudgetTerminated", "ok"]
+        outer.start_soon(server.serve)
+        with pytest.raises(BudgetTerminated):
+            async with task_budget(calls=3, policy="terminate") as budget:
+                for _ in probe.each_turn():
+                    await server.ask(budget)
+        async with task_budget(calls=1) as budget:  # the server has survived
+            await server.ask(budget)
+        server.close()
+    assert server.answers == ["ok", "ok", "ok", "BudgetTerminated", "ok"]
     assert (probe.ran, probe.turns) == (4, 4)
+
+
+async def test_a_server_that_is_soft_survives_any_number_of_refused_requests() -> None:
+    probe = Probe()
+    server = Server(probe, soft=True)
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(server.serve)
+        with pytest.raises(BudgetTerminated):
+            async with task_budget(calls=3, policy="terminate") as budget:
+                with anyio.CancelScope(shield=True):
+                    for _ in range(10):
+                        await server.ask(budget)
+        server.close()
+    assert server.answers == ["ok"] * 3 + ["BudgetTerminated"] * 7
+    assert probe.ran == 3

@@ -1,0 +1,121 @@
+"""The quick lane of `@budgeted`: calls of fixed amounts, whose plan is ready in their frame.
+
+They hold and settle in two short critical sections; one that nobody watches has no object of its
+own. Not here: which calls may take it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .accounts import acquire, release
+from .admission import warn
+from .calls import Call
+from .frames import Plan, Shape, current
+from .holds import Hold
+from .kernel.tree import settle as settle_items
+from .kernel.tree import settle_held, try_hold
+from .settlement import Report, read_quickly
+from .tallies import debts
+
+if TYPE_CHECKING:
+    from .decorators import Site
+
+NOTHING: dict[str, Any] = {}
+
+
+def quick(shape: Shape) -> Plan | None:
+    """Hold a ready plan; None: take the slow lane. Nothing is held then."""
+    frame = current.get(None)
+    if frame is None:
+        return None
+    plan = frame.quick.get(shape)
+    if plan is None:
+        return None
+    if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
+        return None
+    try:
+        acquire()
+        if not try_hold(plan.items):
+            return None
+        plan.tally.admitted += 1
+    finally:
+        release()
+    return plan
+
+
+def book_held(plan: Plan) -> None:
+    """Book what was held."""
+    try:
+        acquire()
+        settle_held(plan.items)
+        plan.tally.settled += 1
+    finally:
+        release()
+
+
+def settle_plainly(plan: Plan, site: Site, result: Any) -> None:
+    """Book what `settle` says, if that is plain; else as the slow lane does."""
+    used: Any = None
+    items = plan.items
+    try:
+        used = site.settle(result)  # type: ignore[misc]
+        report = read_quickly(items, used, NOTHING) if site.call.model is None else None
+        if report is None:
+            report = hold_of(plan, site.call, 0).read(used, NOTHING)
+    except BaseException as error:
+        hold_of(plan, site.call, 0).close("assumed", None, "completed", error)
+        raise
+    _book(plan, report)
+
+
+def _book(plan: Plan, report: Report) -> None:
+    items = plan.items
+    try:
+        acquire()
+        owed = debts(items) if plan.tally.count(items, report) else None
+        crossed = settle_items(items, report)
+        if owed is not None:
+            plan.frame.runtime.tallies.overdrawn(owed)
+    finally:
+        release()
+    if crossed:
+        warn(crossed)
+
+
+def hold_of(plan: Plan, call: Call, started_ns: int) -> Hold:
+    """The hold that the quick lane did without."""
+    hold = Hold(plan.frame, call, plan.items, plan.tally)
+    hold.started_ns = started_ns
+    return hold
+
+
+def observe(plan: Plan, call: Call) -> Hold:
+    """The hold of a quick call that has a span, which becomes the current one."""
+    hold = hold_of(plan, call, plan.frame.now_ns())
+    hold.span = plan.observer.call_started(hold)  # type: ignore[union-attr]
+    if hold.span is not None:
+        hold.span.attach()
+    return hold
+
+
+def observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
+    span = hold.span
+    if span is not None:
+        span.detach()
+    if span is None or plan.events.listeners:
+        site.done(hold, result, None)
+        return
+    if site.settle is None:
+        book_held(plan)
+    else:
+        report = site.read(hold, result)
+        _book(plan, report)
+        hold.booked = report
+    span.ended(hold, "completed", None)
+
+
+def observed_cut(hold: Hold, error: BaseException) -> None:
+    if hold.span is not None:
+        hold.span.detach()
+    hold.cut(error)
