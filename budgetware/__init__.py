@@ -3,6 +3,7 @@
 See `task_budget`, `budgeted` and `reserve`; errors are in `budgetware.errors`.
 """
 
+from .budgets import current_budget, task_budget
 from .decorators import budgeted
 from .errors import BudgetExceeded, BudgetTerminated, BudgetwareError, QuotaExceeded
 from .events import UsageEvent
@@ -12,7 +13,7 @@ from .kernel.verdict import Verdict
 from .policies import Reject, Terminate
 from .reservations import Reservation, charge, reserve, reserve_nowait
 from .service import QuotaService, connect
-from .tasks import TaskBudget, current_budget, task_budget
+from .tasks import TaskBudget
 from .usage import Usage
 
 __all__ = [

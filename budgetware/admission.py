@@ -7,7 +7,7 @@ to the event loop before it raises, or a loop that retries at once would freeze 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NoReturn
@@ -15,15 +15,19 @@ from typing import NoReturn
 from anyio.lowlevel import checkpoint
 
 from .accounts import acquire, release
-from .calls import Call
+from .calls import PLAIN, Call
 from .errors import BudgetExceeded, BudgetwareError, NoBudget
 from .frames import Frame
+from .kernel.carving import open_carve
 from .kernel.dims import from_units
-from .kernel.tree import Cell, Item, Node, Shortage, hold, shortages
+from .kernel.tree import Cell, Item, Node, Shortage, hold, payers, shortages
 from .outcomes import tell_refusal
 from .policies import Reject, Terminate
 from .tallies import Tally
 from .termination import latch, stop_async, stop_sync, terminated
+
+Carve = Mapping[str, tuple[int, int | None, int]]
+"""{dimension: (limit, warn, keep)}, in units."""
 
 
 @dataclass(slots=True)
@@ -227,3 +231,38 @@ def look_closely(frame: Frame, items: Sequence[Item], call: Call, tally: Tally) 
     if decision:
         warn(decision)
     return None
+
+
+def look_at_carve(node: Node, limits: Carve, parent: Frame) -> Refusal | None:
+    """Take a child's limits out of its parents' room: all of them, or say who refuses."""
+    parent.runtime.sweep()
+    try:
+        acquire()
+        items = [(dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.items()]
+        stopped = stopped_by(parent)
+        if stopped is not None:
+            return Refusal(parent, PLAIN, items, stopped, None)
+        short = shortages(items, parent.finishing)
+        if short:
+            return Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
+        open_carve(node, items)
+    finally:
+        release()
+    return None
+
+
+def look_at_least(frame: Frame) -> Refusal | None:
+    """Who would refuse the least that a call could ask for: 1 of whatever is limited."""
+    frame.runtime.sweep()
+    try:
+        acquire()
+        stopped = stopped_by(frame)
+        if stopped is not None:
+            return Refusal(frame, PLAIN, (), stopped, None)
+        cells = [cell for node in frame.chain for cell in node.cells.values()]
+        limited = {cell.dim for cell in cells if cell.limit is not None and not cell.level}
+        items = [(dim, 1, payers(frame.chain, dim)) for dim in sorted(limited)]
+        short = shortages(items, frame.finishing)
+        return _refuse(frame, (), PLAIN, short) if short else None
+    finally:
+        release()

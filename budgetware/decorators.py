@@ -113,11 +113,11 @@ class Site:
         hold.cut(error)
 
 
-def _async_function(site: Site) -> Callable[..., Any]:
+def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call to spare
     fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
 
     @wraps(fn)
-    async def run(*args: Any, **kwargs: Any) -> Any:
+    async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
         plan = quick(shape) if plain else None
         if plan is not None:
             if plan.observer is not None:

@@ -59,7 +59,7 @@ def settle_plainly(plan: Plan, site: Site, result: Any) -> None:
     used: Any = None
     items = plan.items
     try:
-        used = site.settle(result)  # type: ignore[misc]
+        used = site.settle(result)  # type: ignore[misc]  # pyright: ignore[reportOptionalCall]
         report = read_quickly(items, used, NOTHING) if site.call.model is None else None
         if report is None:
             report = hold_of(plan, site.call, 0).read(used, NOTHING)
@@ -93,13 +93,15 @@ def hold_of(plan: Plan, call: Call, started_ns: int) -> Hold:
 def observe(plan: Plan, call: Call) -> Hold:
     """The hold of a quick call that has a span, which becomes the current one."""
     hold = hold_of(plan, call, plan.frame.now_ns())
-    hold.span = plan.observer.call_started(hold)  # type: ignore[union-attr]
+    assert plan.observer is not None
+    hold.span = plan.observer.call_started(hold)
     if hold.span is not None:
         hold.span.attach()
     return hold
 
 
 def observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
+    """Leave the span, book, and end it."""
     span = hold.span
     if span is not None:
         span.detach()
@@ -116,6 +118,7 @@ def observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
 
 
 def observed_cut(hold: Hold, error: BaseException) -> None:
+    """The same for a call that did not return."""
     if hold.span is not None:
         hold.span.detach()
     hold.cut(error)

@@ -6,12 +6,13 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any
 
+from .budgets import task_budget
 from .clock import Clock
 from .errors import ConfigurationError
 from .events import Subscription
 from .frames import Frame, Runtime, current, is_default, set_default
 from .pricing import PriceBook, PriceTable
-from .tasks import TaskBudget, task_budget
+from .tasks import TaskBudget
 
 
 class QuotaService:

@@ -1,19 +1,28 @@
-"""`@task_budget(...)` on functions: each call, or each run of a generator, is a task of its own."""
+"""Functions and tasks: `@task_budget(...)`, whose every call is a task, and `wrap`, which carries
+one into a thread.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from .errors import ConfigurationError
+from .frames import Frame, current
 from .generators import drive, drive_async
 from .kernel.dims import NAME
+from .scopes import restore
 from .streams import TaskStream
+from .termination import shown_outside
 
 if TYPE_CHECKING:
     from .tasks import TaskBudget
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def decorate_task(fresh: Callable[[str], TaskBudget], fn: Any) -> Any:
@@ -49,3 +58,29 @@ def _async_function(
             return await fn(*args, **kwargs)
 
     return run
+
+
+def carry(frame: Frame, fn: Callable[P, R]) -> Callable[P, R]:
+    """Make `fn` run in `frame`, wherever it is called."""
+    if inspect.iscoroutinefunction(fn):
+
+        async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            token = current.set(frame)
+            try:
+                with shown_outside():
+                    return await fn(*args, **kwargs)
+            finally:
+                restore(token)
+
+        return cast("Callable[P, R]", wraps(fn)(carried_async))
+
+    @wraps(fn)
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = current.set(frame)
+        try:
+            with shown_outside():
+                return fn(*args, **kwargs)
+        finally:
+            restore(token)
+
+    return carried

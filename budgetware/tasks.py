@@ -6,39 +6,41 @@ Not here: what calls cost (`holds`), and how a refusal reaches their code (`term
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import wraps
-from inspect import iscoroutinefunction
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import anyio
 
 from . import holds
 from .accounts import acquire, release
-from .admission import Refusal, look_at_deadlines, refuse_async, refuse_sync, stopped_by
-from .calls import PLAIN
+from .admission import (
+    Refusal,
+    look_at_carve,
+    look_at_deadlines,
+    look_at_least,
+    refuse_async,
+    refuse_sync,
+)
 from .errors import ConfigurationError
 from .events import Outcome
 from .finishing import Finish
-from .frames import Frame, HasRuntime, Runtime, current, default_runtime
+from .frames import Frame, Runtime, current, default_runtime
 from .generators import refuse_inside_generator
 from .holds import Price
 from .ids import new_id
 from .kernel.balances import Snapshot
-from .kernel.carving import open_carve
-from .kernel.dims import check_name
-from .kernel.tree import Cell, Node, give_back, payers, shortages
+from .kernel.tree import Node, give_back
 from .kernel.verdict import Verdict
-from .limits import LimitValue, TaskLimits, parse_limits, parse_share, top_up
+from .limits import TaskLimits, top_up
 from .outcomes import outcome_of
-from .policies import DEFAULT, Policy, PolicyLike, Terminate, parse_policy
-from .scopes import OwnerScope, converted, restore
+from .policies import DEFAULT, Policy, Terminate
+from .scopes import OwnerScope, converted
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
-from .task_functions import decorate_task
-from .termination import latch, shown_outside
+from .task_functions import carry, decorate_task
+from .termination import latch
 
 F = TypeVar("F")
 P = ParamSpec("P")
@@ -157,7 +159,7 @@ class TaskBudget:
         frame = self._context()
         if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
             look_at_deadlines(frame)
-        refusal = _refused(frame)
+        refusal = look_at_least(frame)
         if refusal is not None:
             refuse_sync(refusal)
 
@@ -174,29 +176,7 @@ class TaskBudget:
         Context variables reach worker threads of anyio and `asyncio.to_thread` by themselves,
         not `threading.Thread`, `ThreadPoolExecutor.submit` or `loop.run_in_executor`.
         """
-        frame = self._context()
-        if iscoroutinefunction(fn):
-
-            async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                token = current.set(frame)
-                try:
-                    with shown_outside():
-                        return await fn(*args, **kwargs)
-                finally:
-                    restore(token)
-
-            return cast("Callable[P, R]", wraps(fn)(carried_async))
-
-        @wraps(fn)
-        def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-            token = current.set(frame)
-            try:
-                with shown_outside():
-                    return fn(*args, **kwargs)
-            finally:
-                restore(token)
-
-        return carried
+        return carry(self._context(), fn)
 
     def __call__(self, fn: F) -> F:
         """Decorate a function: each call, or each run of a generator, is a task of its own."""
@@ -259,7 +239,7 @@ class TaskBudget:
         node.unpriced = plan.unpriced
         node.owner = self
         if plan.carve and parent is not None and chain:
-            refusal = _carve(node, plan.limits, parent)
+            refusal = look_at_carve(node, plan.limits.cells, parent)
             if refusal is not None:
                 return refusal
         self._node = node
@@ -398,70 +378,6 @@ class TaskBudget:
             raise shown
 
 
-def task_budget(
-    name: str | None = None,
-    /,
-    *,
-    policy: PolicyLike = None,
-    principal: str | None = None,
-    warn_at: float | None = None,
-    on_warn: OnWarn | None = None,
-    carve: bool = False,
-    keep: Mapping[str, Price] | None = None,
-    unpriced: Unpriced = "error",
-    service: HasRuntime | None = None,
-    **limits: LimitValue,
-) -> TaskBudget:
-    """Make a task: `async with`, `with`, or a decorator whose every call is a task of its own.
-
-    Everything that runs inside pays from it and from the tasks around it. The block ends with
-    `BudgetTerminated` when the task is terminated or its deadline cuts it, whatever its code
-    catches.
-
-    Args:
-        name: for people and dashboards; a decorated function gives its own.
-        policy: `"reject"` (the default, `Reject(patience=100)`) or `"terminate"`, or an object.
-        principal: on whose behalf; inner ones replace outer ones.
-        warn_at: share of every limit, between 0 and 1, above which it is in `warn`.
-        on_warn: called with the task and the verdict once per crossing, on the thread of the
-            call that crossed; what it raises changes nothing.
-        carve: take the limits out of the parent's room now, and return the rest at the end.
-        keep: amounts held back from ordinary calls, for `finish()`.
-        unpriced: `"allow"` lets a model without a price run where `usd` is limited.
-        service: the service to belong to; by default the parent's, else the current one.
-        **limits: the most it may use, by dimension: an int, a `Limit`, dollars for `usd`;
-            `seconds` is a number or a text such as `"2m"`. A name that is no dimension yet
-            becomes one.
-
-    Raises:
-        ConfigurationError, InvalidAmount: at once; nothing has changed.
-        BudgetExceeded: on entering, where the parent has not enough for a carve.
-    """
-    if unpriced not in ("error", "allow"):
-        raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
-    if on_warn is not None and not callable(on_warn):
-        raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
-    share = None if warn_at is None else parse_share(warn_at)
-    plan = TaskPlan(
-        parse_limits(limits, share=share, keep=keep),
-        None if name is None else check_name("task", name),
-        DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
-        None if principal is None else check_name("principal", principal),
-        share,
-        on_warn,
-        bool(carve),
-        unpriced,
-        None if service is None else service.runtime,
-    )
-    return TaskBudget(plan)
-
-
-def current_budget() -> TaskBudget | None:
-    """The innermost task of this context, or None."""
-    frame = current.get(None)
-    return None if frame is None else frame.task
-
-
 def _entered_twice(name: str) -> ConfigurationError:
     return ConfigurationError(
         f"task_budget {name!r} was entered already: a task is entered once; make a new one, or "
@@ -471,45 +387,3 @@ def _entered_twice(name: str) -> ConfigurationError:
 
 def _not_entered(name: str) -> ConfigurationError:
     return ConfigurationError(f"task_budget {name!r} was not entered yet: use it inside its block")
-
-
-def _carve(node: Node, limits: TaskLimits, parent: Frame) -> Refusal | None:
-    """Take the child's limits out of the parents' room, all of them or none."""
-    parent.runtime.sweep()
-    try:
-        acquire()
-        items = tuple(
-            (dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.cells.items()
-        )
-        stopped = stopped_by(parent)
-        if stopped is not None:
-            return Refusal(parent, PLAIN, items, stopped, None)
-        short = shortages(items, parent.finishing)
-        if short:
-            return Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
-        open_carve(node, items)
-    finally:
-        release()
-    return None
-
-
-def _refused(frame: Frame) -> Refusal | None:
-    """Who would refuse the least a call could ask for in this frame."""
-    frame.runtime.sweep()
-    try:
-        acquire()
-        stopped = stopped_by(frame)
-        if stopped is not None:
-            return Refusal(frame, PLAIN, (), stopped, None)
-        limited = {
-            dim for node in frame.chain for dim, cell in node.cells.items() if _runs_out(cell)
-        }
-        items = tuple((dim, 1, payers(frame.chain, dim)) for dim in sorted(limited))
-        short = shortages(items, frame.finishing)
-    finally:
-        release()
-    return Refusal(frame, PLAIN, (), short[-1].cell.node, short[-1]) if short else None
-
-
-def _runs_out(cell: Cell) -> bool:
-    return cell.limit is not None and not cell.level

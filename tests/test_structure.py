@@ -33,6 +33,7 @@ LAYERS = [
     ["outcomes", "admission", "holds"],
     ["finishing", "limits", "quick", "scopes", "statements", "streams"],
     ["task_functions", "tasks", "reservations"],
+    ["budgets"],
     ["retry", "decorators"],
     ["service"],
     ["__init__"],

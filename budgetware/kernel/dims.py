@@ -102,9 +102,7 @@ def check_amount(dim: str, value: object, *, maximum: int = MAX_AMOUNT) -> int:
     if type(value) is int and 0 <= value <= maximum:
         return value
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidAmount(
-            f"{dim}={show(value)}: an amount is an int, not {type(value).__name__}"
-        )
+        raise InvalidAmount(f"{dim}={show(value)}: an amount is an int, not {type(value).__name__}")
     if value < 0:
         raise InvalidAmount(f"{dim}={show(value)}: an amount cannot be negative")
     if value > maximum:

@@ -6,6 +6,7 @@ Not here: handlers; a program that wants to see these configures its own.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def tell_of_failure() -> None:
     """Log the exception being handled, the first of a process; telemetry changes nothing."""
     if not _failures:
         _failures.add("told")
-        logger.error("telemetry failed; calls and budgets are not affected", exc_info=True)
+        text = "telemetry failed; calls and budgets are not affected"
+        logger.error(text, exc_info=sys.exception())
 
 
 class Logs:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..frames import Runtime
     from ..tasks import TaskBudget
 
+_UNKNOWN = object()
+_metrics_api = getattr(metrics, "_internal", None)
 _ON = frozenset({"on", "true", "1"})
 _OFF = frozenset({"off", "false", "0"})
 
@@ -64,15 +66,14 @@ class Telemetry:
         found = _global_providers()
         if found is not None and found == self._found:
             return
-        self._found = found
         tracer_provider = self._tracer_provider or trace.get_tracer_provider()
         meter_provider = self._meter_provider or metrics.get_meter_provider()
-        if tracer_provider is self._seen[0] and meter_provider is self._seen[1]:
-            return
         with self._lock:
-            self._tracer = _tracer_of(tracer_provider) if self._has_spans else None
-            self._measure(meter_provider)
-            self._seen = (tracer_provider, meter_provider)
+            if (tracer_provider, meter_provider) != self._seen:
+                self._tracer = _tracer_of(tracer_provider) if self._has_spans else None
+                self._measure(meter_provider)
+                self._seen = (tracer_provider, meter_provider)
+            self._found = found
 
     def _measure(self, provider: Any) -> None:
         """Report to this provider, from now on and once."""
@@ -108,10 +109,11 @@ def _global_providers() -> tuple[Any, Any] | None:
     Asking the API looks at the environment each time; these two look-ups are quick enough for
     every task.
     """
-    try:
-        return trace._TRACER_PROVIDER, metrics._internal._METER_PROVIDER  # type: ignore[attr-defined]
-    except AttributeError:
+    tracer_provider = getattr(trace, "_TRACER_PROVIDER", _UNKNOWN)
+    meter_provider = getattr(_metrics_api, "_METER_PROVIDER", _UNKNOWN)
+    if tracer_provider is _UNKNOWN or meter_provider is _UNKNOWN:
         return None
+    return tracer_provider, meter_provider
 
 
 def _is_proxy(provider: object) -> bool:

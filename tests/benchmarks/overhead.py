@@ -41,7 +41,11 @@ async def settled() -> int:
     return 60
 
 
-@budgeted(tokens=lambda n: n)
+def as_asked(n: int) -> int:
+    return n
+
+
+@budgeted(tokens=as_asked)
 async def computed(n: int) -> None:
     return None
 
@@ -124,11 +128,15 @@ async def main() -> None:
     with connect() as service, service.subscribe(10_000_000):
         async with service.task_budget("heard", calls=big):
             await row("  with a subscriber", flat, "25")
-    async with task_budget("a", calls=big, tokens=big), task_budget("b", calls=big, tokens=big):
-        async with task_budget("c", calls=big, tokens=big), task_budget("d", calls=big, tokens=big):
-            await row("four deep, two dimensions", deep_fixed)
-            await row("  with settle", deep, "40")
-            await row("  async with reserve + commit", by_hand, "50")
+    async with (
+        task_budget("a", calls=big, tokens=big),
+        task_budget("b", calls=big, tokens=big),
+        task_budget("c", calls=big, tokens=big),
+        task_budget("d", calls=big, tokens=big),
+    ):
+        await row("four deep, two dimensions", deep_fixed)
+        await row("  with settle", deep, "40")
+        await row("  async with reserve + commit", by_hand, "50")
     async with task_budget("outer", calls=big):
         await row("task_budget entered and left", task, "120", calls=3_000)
     async with task_budget("short", calls=1, policy=Reject(patience=None)) as short:

@@ -370,6 +370,16 @@ def test_each_short_payer_is_named_with_what_it_has() -> None:
     ]
 
 
+def test_exactly_what_is_kept_is_no_shortage_while_finishing() -> None:
+    node = a_node(tokens=10)
+    node.cells["tokens"].keep = 4
+    finishing = frozenset({node})
+    assert not shortages(items_of(node, tokens=10), finishing)
+    assert shortages(items_of(node, tokens=11), finishing)
+    assert not shortages(items_of(node, tokens=6), frozenset())
+    assert shortages(items_of(node, tokens=7), frozenset())
+
+
 def test_debt_refuses_everything_above_zero() -> None:
     node = a_node(tokens=10)
     items = items_of(node, tokens=10)

@@ -53,7 +53,7 @@ class Sdk:
 
     def series(self, name: str) -> dict[Series, int]:
         metric = self.metrics().get(name)
-        points = [] if metric is None else metric.data.data_points
+        points: list[Any] = [] if metric is None else list(metric.data.data_points)
         return {frozenset(point.attributes.items()): point.value for point in points}
 
     def sums(self, name: str, key: str, **where: str) -> dict[str, int]:

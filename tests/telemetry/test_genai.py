@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -31,11 +30,10 @@ class InferenceData:
 
 
 @pytest.fixture
-def instrumentor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def instrumentor(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType(MODULE)
-    module.InferenceData = InferenceData  # type: ignore[attr-defined]
+    vars(module)["InferenceData"] = InferenceData
     monkeypatch.setitem(sys.modules, MODULE, module)
-    yield
 
 
 def call_provider() -> None:

@@ -38,7 +38,11 @@ async def fixed() -> None:
     return None
 
 
-@budgeted(tokens=lambda n: n, memory=1)
+def given(n: int) -> int:
+    return n
+
+
+@budgeted(tokens=given, memory=1)
 async def computed(n: int) -> None:
     return None
 
@@ -140,9 +144,9 @@ async def test_sampling_changes_no_metric() -> None:
 
 
 async def test_usage_is_counted_once_at_the_leaf(service: QuotaService, sdk: Sdk) -> None:
-    async with service.task_budget("org", calls=10), task_budget("team", calls=5):
-        async with task_budget("agent", calls=3):
-            await work(1)
+    outer = service.task_budget("org", calls=10)
+    async with outer, task_budget("team", calls=5), task_budget("agent", calls=3):
+        await work(1)
     (series,) = [s for s in sdk.series("budgetware.usage") if ("budgetware.dim", "calls") in s]
     assert dict(series) == {
         "budgetware.dim": "calls",
@@ -192,10 +196,13 @@ async def test_admissions_name_who_decided(service: QuotaService, sdk: Sdk) -> N
 
 
 async def test_a_termination_counts_as_such(service: QuotaService, sdk: Sdk) -> None:
+    @service.task_budget("agent", calls=1, policy="terminate")
+    async def agent() -> None:
+        await fixed()
+        await fixed()
+
     with pytest.raises(BudgetTerminated):
-        async with service.task_budget("agent", calls=1, policy="terminate"):
-            await fixed()
-            await fixed()
+        await agent()
     assert sdk.sums("budgetware.admissions", "budgetware.decision") == {
         "admitted": 1,
         "terminated": 1,
@@ -324,9 +331,9 @@ async def test_two_readers_see_the_same(sdk: Sdk) -> None:
 
 
 async def test_it_can_be_read_while_calls_run(service: QuotaService, sdk: Sdk) -> None:
-    async with service.task_budget("agent", tokens=10**9, calls=10**6):
-        async with anyio.create_task_group() as group:
-            group.start_soon(anyio.to_thread.run_sync, sdk.metrics)
-            for i in range(200):
-                await work(i)
+    task = service.task_budget("agent", tokens=10**9, calls=10**6)
+    async with task, anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, sdk.metrics)
+        for i in range(200):
+            await work(i)
     assert sdk.sums("budgetware.usage", "budgetware.dim")["calls"] == 200

@@ -128,9 +128,9 @@ async def test_usage_may_be_left_to_another_instrumentation(
 
 
 async def test_embeddings_have_no_output(service: QuotaService, sdk: Sdk) -> None:
-    async with service.task_budget("research", tokens=100):
-        async with reserve(tokens=10, kind="embeddings", model="small") as reservation:
-            reservation.commit(Usage(input_tokens=7))
+    call = reserve(tokens=10, kind="embeddings", model="small")
+    async with service.task_budget("research", tokens=100), call as reservation:
+        reservation.commit(Usage(input_tokens=7))
     span = sdk.span("embeddings small")
     shown = attributes(span)
     assert span.kind is SpanKind.CLIENT
@@ -175,11 +175,10 @@ async def test_a_rejected_call_is_visible(service: QuotaService, sdk: Sdk) -> No
 async def test_a_refused_call_names_the_budget_that_refused(
     service: QuotaService, sdk: Sdk
 ) -> None:
-    async with service.task_budget("outer", usd="0.000001"):
-        async with service.task_budget("inner", calls=5):
-            with pytest.raises(BudgetExceeded):
-                async with reserve(usd="0.01", kind="tool", name="pay"):
-                    pass
+    outer = service.task_budget("outer", usd="0.000001")
+    async with outer, service.task_budget("inner", calls=5):
+        with pytest.raises(BudgetExceeded):
+            await reserve(usd="0.01", kind="tool", name="pay")
     shown = attributes(sdk.span("execute_tool pay"))
     assert shown["budgetware.denied.budget"] == "outer"
     assert shown["budgetware.denied.dim"] == "usd_micros"
@@ -189,10 +188,13 @@ async def test_a_refused_call_names_the_budget_that_refused(
 async def test_a_terminating_refusal_ends_call_and_task_as_errors(
     service: QuotaService, sdk: Sdk
 ) -> None:
+    @service.task_budget("research", calls=1, policy="terminate")
+    async def agent() -> None:
+        await search()
+        await search()
+
     with pytest.raises(BudgetTerminated):
-        async with service.task_budget("research", calls=1, policy="terminate"):
-            await search()
-            await search()
+        await agent()
     _first, refused, task = sdk.spans
     assert refused.status.status_code is StatusCode.ERROR
     assert attributes(refused)["error.type"] == "budgetware.terminated"
@@ -204,12 +206,15 @@ async def test_a_terminating_refusal_ends_call_and_task_as_errors(
 
 
 async def test_a_call_cut_by_termination_is_an_error(service: QuotaService, sdk: Sdk) -> None:
+    async def agent() -> None:
+        task = service.task_budget("research", calls=5)
+        async with task, anyio.create_task_group() as group:
+            group.start_soon(hang)
+            await anyio.wait_all_tasks_blocked()
+            task.terminate("enough")
+
     with pytest.raises(BudgetTerminated):
-        async with service.task_budget("research", calls=5) as budget:
-            async with anyio.create_task_group() as group:
-                group.start_soon(hang)
-                await anyio.wait_all_tasks_blocked()
-                budget.terminate("enough")
+        await agent()
     span = sdk.span("execute_tool hang")
     assert span.status.status_code is StatusCode.ERROR
     assert attributes(span)["error.type"] == "budgetware.terminated"
@@ -243,11 +248,11 @@ async def test_a_reservation_with_a_kind_is_a_span(service: QuotaService, sdk: S
 async def test_a_reservation_without_a_kind_writes_on_the_current_span(
     service: QuotaService, sdk: Sdk
 ) -> None:
-    async with service.task_budget("research", tokens=1_000):
-        async with reserve(tokens=800) as reservation:
-            reservation.commit(430)
-    (task,) = sdk.spans
-    shown = attributes(task)
+    task = service.task_budget("research", tokens=1_000)
+    async with task, reserve(tokens=800) as reservation:
+        reservation.commit(430)
+    (span,) = sdk.spans
+    shown = attributes(span)
     assert shown["budgetware.decision"] == "admitted"
     assert shown["budgetware.reserved.tokens"] == 800
     assert shown["budgetware.charged.tokens"] == 430
@@ -280,9 +285,9 @@ async def test_a_bare_reservation_is_never_the_current_span(
 
 
 async def test_money_is_shown_in_millionths_and_as_a_cost(service: QuotaService, sdk: Sdk) -> None:
-    async with service.task_budget("research", usd="1"):
-        async with reserve(usd="0.50", kind="tool", name="buy") as reservation:
-            reservation.commit(usd="0.25")
+    call = reserve(usd="0.50", kind="tool", name="buy")
+    async with service.task_budget("research", usd="1"), call as reservation:
+        reservation.commit(usd="0.25")
     shown = attributes(sdk.span("execute_tool buy"))
     assert shown["budgetware.reserved.usd_micros"] == 500_000
     assert shown["budgetware.charged.usd_micros"] == 250_000

@@ -97,11 +97,11 @@ def test_a_disabled_sdk_makes_no_observer(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_tracing_can_be_declined(sdk: Sdk) -> None:
-    meters = sdk.providers | {"tracer_provider": NoOpTracerProvider()}
-    with connect(**meters) as service:
-        async with service.task_budget("research", tokens=1_000) as budget:
+    meters = sdk.meter_provider
+    with connect(tracer_provider=NoOpTracerProvider(), meter_provider=meters) as service:
+        async with service.task_budget("research", tokens=1_000):
             await work(60)
-            assert budget._span is None
+    assert sdk.spans == []
     assert sdk.sums("budgetware.usage", "budgetware.dim") == {"tokens": 60}
 
 

@@ -1,0 +1,80 @@
+"""`task_budget` and `current_budget`: how programs make tasks and find the one they are in.
+
+Not here: what a task is (`tasks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import ConfigurationError
+from .frames import HasRuntime, current
+from .holds import Price
+from .kernel.dims import check_name
+from .limits import LimitValue, parse_limits, parse_share
+from .policies import DEFAULT, PolicyLike, parse_policy
+from .tasks import OnWarn, TaskBudget, TaskPlan, Unpriced
+
+
+def task_budget(
+    name: str | None = None,
+    /,
+    *,
+    policy: PolicyLike = None,
+    principal: str | None = None,
+    warn_at: float | None = None,
+    on_warn: OnWarn | None = None,
+    carve: bool = False,
+    keep: Mapping[str, Price] | None = None,
+    unpriced: Unpriced = "error",
+    service: HasRuntime | None = None,
+    **limits: LimitValue,
+) -> TaskBudget:
+    """Make a task: `async with`, `with`, or a decorator whose every call is a task of its own.
+
+    Everything that runs inside pays from it and from the tasks around it. The block ends with
+    `BudgetTerminated` when the task is terminated or its deadline cuts it, whatever its code
+    catches.
+
+    Args:
+        name: for people and dashboards; a decorated function gives its own.
+        policy: `"reject"` (the default, `Reject(patience=100)`) or `"terminate"`, or an object.
+        principal: on whose behalf; inner ones replace outer ones.
+        warn_at: share of every limit, between 0 and 1, above which it is in `warn`.
+        on_warn: called with the task and the verdict once per crossing, on the thread of the
+            call that crossed; what it raises changes nothing.
+        carve: take the limits out of the parent's room now, and return the rest at the end.
+        keep: amounts held back from ordinary calls, for `finish()`.
+        unpriced: `"allow"` lets a model without a price run where `usd` is limited.
+        service: the service to belong to; by default the parent's, else the current one.
+        **limits: the most it may use, by dimension: an int, a `Limit`, dollars for `usd`;
+            `seconds` is a number or a text such as `"2m"`. A name that is no dimension yet
+            becomes one.
+
+    Raises:
+        ConfigurationError, InvalidAmount: at once; nothing has changed.
+        BudgetExceeded: on entering, where the parent has not enough for a carve.
+    """
+    if unpriced not in ("error", "allow"):
+        raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
+    if on_warn is not None and not callable(on_warn):
+        raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
+    share = None if warn_at is None else parse_share(warn_at)
+    plan = TaskPlan(
+        parse_limits(limits, share=share, keep=keep),
+        None if name is None else check_name("task", name),
+        DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
+        None if principal is None else check_name("principal", principal),
+        share,
+        on_warn,
+        bool(carve),
+        unpriced,
+        None if service is None else service.runtime,
+    )
+    return TaskBudget(plan)
+
+
+def current_budget() -> TaskBudget | None:
+    """The innermost task of this context, or None."""
+    frame = current.get(None)
+    return None if frame is None else frame.task
