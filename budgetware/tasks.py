@@ -71,8 +71,8 @@ class TaskBudget:
     """A budget with a scope; made by `task_budget`, entered once, read from anywhere.
 
     Attributes:
-        name, id, path: of the task; the path names its ancestors too, outermost first.
-        verdict: the worst state of its own dimensions; `exhausted` once terminated.
+        name: for people and dashboards; not unique.
+        id: unique in this process and, by a random prefix, beyond it.
     """
 
     def __init__(self, plan: TaskPlan, name: str | None = None) -> None:
@@ -94,10 +94,12 @@ class TaskBudget:
 
     @property
     def path(self) -> str:
+        """The names of its ancestors and its own, outermost first, joined by `/`."""
         return self.node.path
 
     @property
     def verdict(self) -> Verdict:
+        """The worst state of its own dimensions; `exhausted` once terminated."""
         return verdict(self)
 
     def spent(self, dim: str) -> Amount:
