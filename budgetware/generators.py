@@ -64,11 +64,7 @@ def drive_async(
         advance: Callable[[Any], Any] = source.asend
         sent: Any = None
         while True:
-            try:
-                item, error = await _step_async(around, source, advance, sent)
-            except GeneratorExit as closing:  # thrown past the step, by the collector
-                around.ended(closing)
-                raise
+            item, error = await _step_async(around, source, advance, sent)
             if error is not None:
                 break
             try:

@@ -1,17 +1,15 @@
 """Which event loop, task or thread is this, and how to reach another. The only user of asyncio.
 
-Not here: scopes and waiting, which are anyio's.
+Neither loop is imported: one that nobody has loaded cannot be running. Not here: scopes and
+waiting, which are anyio's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
-
-from anyio import from_thread
 
 
 def current_task() -> object | None:
@@ -21,9 +19,11 @@ def current_task() -> object | None:
 
 def task_and_loop() -> tuple[object | None, Any | None]:
     """The running task, and the event loop of this thread; each or both may be None."""
-    loop = asyncio._get_running_loop()
-    if loop is not None:
-        return asyncio.current_task(loop), loop
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            return asyncio.current_task(loop), loop
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_run():
         return None, None
@@ -43,7 +43,8 @@ def current_loop() -> Any | None:
 
 def native_cancels(task: object | None) -> int:
     """How often an asyncio task was cancelled and not uncancelled; 0 for anything else."""
-    return task.cancelling() if isinstance(task, asyncio.Task) else 0
+    cancelling = getattr(task, "cancelling", None)
+    return 0 if cancelling is None else cancelling()
 
 
 def call_on(loop: Any, fn: Callable[[], object]) -> None:
@@ -55,6 +56,8 @@ def call_on(loop: Any, fn: Callable[[], object]) -> None:
     if current_loop() is loop:
         fn()
         return
+    from anyio import from_thread
+
     try:
         from_thread.run_sync(post, loop, fn)
     except RuntimeError:  # not a worker thread of anyio

@@ -33,7 +33,7 @@ class CallStream:
         self._token: Token[Frame] | None = None
 
     def __del__(self) -> None:
-        """An event loop that is closed drops a stream without a word to it."""
+        """An event loop that is closed over a stream drops it without a word to it."""
         hold = self._hold
         if hold is not None and hold.state == "held":
             book_later(lambda: hold.close("assumed", hold.record, "cancelled"))

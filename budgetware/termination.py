@@ -20,7 +20,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NoReturn
 
-from anyio import from_thread
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from .errors import BudgetTerminated, soft
@@ -83,6 +82,8 @@ async def stop_async(node: Node) -> NoReturn:
 
 def stop_sync(node: Node) -> NoReturn:
     """The same for sync code; on a worker thread of anyio the host's cancellation comes first."""
+    from anyio import from_thread
+
     try:
         from_thread.check_cancelled()
     except RuntimeError:  # not such a thread

@@ -36,8 +36,7 @@ def run(
     """
     progress = Console(stderr=True)
     try:
-        with source as endpoint, open_screen(progress, plan.keep) as screen:
-            result = anyio.run(_job, endpoint, documents, plan, screen, backend=backend)
+        result = _work(source, documents, plan, progress, backend)
     except Exception as error:
         found = budget_error(error) or error
         if not isinstance(found, LocalModelMissing | ModelFailed | ConfigurationError):
@@ -84,6 +83,17 @@ def to_json(result: Result) -> dict[str, Any]:
         "error": None if outcome.failure is None else str(outcome.failure),
         "wall_seconds": round(result.wall_seconds, 3),
     }
+
+
+def _work(
+    source: AbstractContextManager[Endpoint],
+    documents: list[Document],
+    plan: Plan,
+    progress: Console,
+    backend: str,
+) -> Result:
+    with source as endpoint, open_screen(progress, plan.keep) as screen:
+        return anyio.run(_job, endpoint, documents, plan, screen, backend=backend)
 
 
 async def _job(endpoint: Endpoint, documents: list[Document], plan: Plan, screen: Screen) -> Result:

@@ -492,6 +492,26 @@ async def test_both_terminated_the_outer_owner_has_the_last_word() -> None:
     assert isinstance(caught.value.__cause__, BudgetTerminated)
 
 
+async def test_an_inner_block_passes_the_termination_of_the_outer_on_though_it_ended_too() -> None:
+    seen: list[str] = []
+    with pytest.raises(BudgetTerminated):
+        async with task_budget("outer", calls=3) as outer:
+            outer.terminate("outer")
+            try:
+                async with task_budget("inner", calls=3) as inner:
+                    inner.terminate("inner")
+                    with soft_termination(), anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(raise_for, outer)
+            except BudgetTerminated as error:
+                seen.append(error.budget)
+    assert seen == ["outer"]
+
+
+def raise_for(task: TaskBudget) -> None:
+    """What a refused call of a stranger raises."""
+    raise BudgetTerminated(budget=task.name, dim=None, reason="", budget_id=task.id)
+
+
 async def test_of_several_short_payers_the_outermost_that_terminates_ends() -> None:
     with pytest.raises(BudgetTerminated) as caught:
         async with (

@@ -210,6 +210,29 @@ async def test_a_task_opened_inside_finish_may_spend_the_keep_until_finish_ends(
     assert budget.spent("tokens") == 80
 
 
+async def test_code_that_outlives_finish_cannot_spend_the_keep() -> None:
+    refused: list[int] = []
+
+    async def helper(finished: anyio.Event) -> None:
+        await finished.wait()
+        try:
+            await think(1)
+        except BudgetExceeded as error:
+            refused.append(int(error.available))
+
+    async with (
+        task_budget("agent", tokens=100, keep={"tokens": 30}) as budget,
+        anyio.create_task_group() as group,
+    ):
+        await think(70)
+        finished = anyio.Event()
+        async with budget.finish():
+            group.start_soon(helper, finished)
+            await checkpoint()
+        finished.set()
+    assert refused == [0]
+
+
 async def test_a_finish_is_entered_once() -> None:
     async with task_budget(tokens=100, keep={"tokens": 30}) as budget:
         finishing = budget.finish()

@@ -271,6 +271,22 @@ async def test_a_refusal_yields_to_the_event_loop() -> None:
     assert "other" in turns[first:last]
 
 
+async def test_a_refused_carve_yields_to_the_event_loop() -> None:
+    turns: list[str] = []
+
+    async def other() -> None:
+        turns.append("other")
+
+    async with task_budget(calls=3), anyio.create_task_group() as group:
+        group.start_soon(other)
+        for _ in range(3):
+            with pytest.raises(BudgetExceeded):
+                async with task_budget(calls=9, carve=True):
+                    pass
+            turns.append("refused")
+    assert "other" in turns[:2]
+
+
 class Server:
     """A task outside every block that makes calls on behalf of whoever asks, one by one."""
 
