@@ -19,18 +19,19 @@ import os
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
+from typing import Any
 
 _lock = RLock()
 acquire = _lock.acquire
 release = _lock.release
-_owned: Callable[[], bool] = _lock._is_owned  # type: ignore[attr-defined]
 
 left_behind: deque[Callable[[], object]] = deque()
 """Bookings of collected reservations. A finalizer may run inside the critical section of its own
 thread, so it only appends here; the next close look or snapshot books them."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+_free_in_child: Any = getattr(_lock, "_at_fork_reinit", None)
+if hasattr(os, "register_at_fork") and _free_in_child is not None:
+    os.register_at_fork(after_in_child=_free_in_child)
 
 
 def drain() -> None:
@@ -44,7 +45,5 @@ def drain() -> None:
 
 
 def book_later(book: Callable[[], object]) -> None:
-    """Book from a finalizer or a closing generator: now if that is safe, else soon."""
+    """Book from where a finalizer may run: soon, when somebody next looks closely or reads."""
     left_behind.append(book)
-    if not _owned():
-        drain()

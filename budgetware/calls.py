@@ -1,5 +1,6 @@
-"""What is known of a call before it runs: its name, kind, model, and how refusals and errors
-are to be treated. Not here: amounts and outcomes.
+"""What is known of a call before it runs: its name, kind, model, and how its errors are treated.
+
+Not here: amounts and outcomes.
 """
 
 from __future__ import annotations

@@ -96,13 +96,16 @@ class Site:
     def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:
         """Settle after a normal return."""
         report = None if self.settle is None else self.read(hold, result, meter)
-        hold.close("committed", report if meter is None else with_cpu(hold, report, meter))
+        unsettled = report is None and self.settle is not None
+        report = report if meter is None else with_cpu(hold, report, meter)
+        hold.close("assumed" if unsettled else "committed", report)
 
-    def read(self, hold: Hold, result: Any, meter: CpuMeter | None = None) -> Report:
-        """Ask `settle`. If it raises, the call is charged in full."""
+    def read(self, hold: Hold, result: Any, meter: CpuMeter | None = None) -> Report | None:
+        """Ask `settle`; None: it does not know. If it raises, the call is charged in full."""
         assert self.settle is not None
         try:
-            return hold.read(self.settle(result), NOTHING)
+            used = self.settle(result)
+            return None if used is None else hold.read(used, NOTHING)
         except BaseException as error:
             hold.close("assumed", with_cpu(hold, None, meter), "completed", error)
             raise
@@ -324,7 +327,7 @@ def budgeted(
     """
 
     def decorate(target: Any) -> Any:
-        if isinstance(target, staticmethod | classmethod):
+        if type(target) in (staticmethod, classmethod):
             return type(target)(decorate(target.__func__))
         if not callable(target):
             raise ConfigurationError(f"@budgeted on a {type(target).__name__}: give a function")

@@ -23,7 +23,7 @@ BudgetwareError(RuntimeError)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
@@ -253,7 +253,7 @@ soft: ContextVar[bool] = ContextVar("budgetware_soft_termination", default=False
 
 
 @contextmanager
-def soft_termination() -> Iterator[None]:
+def soft_termination() -> Generator[None]:
     """Keep refusals after a termination ordinary exceptions inside this block.
 
     For adapters of servers and of frameworks whose loop dies of, or spins on, a BaseException:

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from threading import Lock
-from typing import Any, Literal
+from threading import Lock, RLock
+from typing import Any, Literal, cast
 
 import anyio
 
+from .accounts import drain
 from .errors import ConfigurationError
 from .loops import current_loop, post
 from .usage import Usage
@@ -44,16 +45,14 @@ def status_of(outcome: str, error: BaseException | None) -> int:
 
 def error_name(error: BaseException | None) -> str | None:
     """The qualified name of an exception's type, a group of one unwrapped; never its text."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if error is None:
+    shown: Any = error
+    while isinstance(shown, BaseExceptionGroup) and len(cast("Any", shown).exceptions) == 1:
+        shown = cast("Any", shown).exceptions[0]
+    if shown is None:
         return None
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    kind: Any = type(cast("object", shown))
+    name = str(kind.__qualname__)
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
 
 
 @dataclass(slots=True)
@@ -113,12 +112,15 @@ class Subscription:
         self._events = events
         self._maxsize = maxsize
         self._queue: deque[Callable[[], UsageEvent]] = deque()
-        self._lock = Lock()
+        self._lock = RLock()  # a collection inside it may put an event
         self._closed = False
         self._waiting: tuple[Any, anyio.Event] | None = None
 
     def put(self, event: Callable[[], UsageEvent]) -> None:
-        """Queue an event, made when it is read, or count it as dropped. From any thread; never waits."""
+        """Queue an event, made when it is read, or count it as dropped.
+
+        From any thread; never waits.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -141,6 +143,7 @@ class Subscription:
 
     def get_nowait(self) -> UsageEvent | None:
         """Take the oldest queued event, or None. For code without an event loop."""
+        drain()
         with self._lock:
             event = self._queue.popleft() if self._queue else None
         return None if event is None else event()
@@ -163,6 +166,7 @@ class Subscription:
     async def __anext__(self) -> UsageEvent:
         """Take the oldest event, waiting for one; one task may read at a time."""
         while True:
+            drain()
             with self._lock:
                 if self._queue:
                     return self._queue.popleft()()

@@ -15,12 +15,12 @@ from .clock import Clock, SystemClock
 from .events import Events
 from .kernel.dims import known_dim
 from .kernel.tree import Item, Node, Payers, payers
-from .pricing import PriceBook
 from .tallies import Tallies, Tally
 from .telemetry.service import Telemetry
 
 if TYPE_CHECKING:
     from .limits import TaskLimits
+    from .pricing import PriceBook
     from .tasks import TaskBudget
 
 MAX_PLANS = 512
@@ -42,21 +42,45 @@ class Runtime:
     ) -> None:
         self.clock = clock or SystemClock()
         self.strict = strict
-        self.prices = prices or PriceBook()
+        self._prices = prices
         self.events = Events()
         self.tallies = Tallies()
         self.nodes: set[Node] = set()
         self.telemetry = Telemetry(self, tracer_provider, meter_provider)
         self.expiring: dict[int, tuple[int, Callable[[], object]]] = {}
+        self._expiry_ns = 0
+
+    @property
+    def prices(self) -> PriceBook:
+        """Where prices come from; most programs have none to ask for."""
+        if self._prices is None:
+            from .pricing import PriceBook
+
+            self._prices = PriceBook()
+        return self._prices
 
     def sweep(self) -> None:
         """Book what finalizers left and what has expired. Without the lock."""
         drain()
         if self.expiring:
             now_ns = self.clock.now_ns()
-            for expires_ns, expire in list(self.expiring.values()):
-                if now_ns >= expires_ns:
-                    expire()
+            if now_ns >= self._expiry_ns:
+                self._expire(now_ns)
+
+    def expire_at(self, number: int, expires_ns: int, expire: Callable[[], object]) -> None:
+        """Call `expire` at the first sweep after `expires_ns`, unless `number` is taken out."""
+        if not self.expiring or expires_ns < self._expiry_ns:
+            self._expiry_ns = expires_ns
+        self.expiring[number] = (expires_ns, expire)
+
+    def _expire(self, now_ns: int) -> None:
+        open_ones = list(self.expiring.items())
+        later = [expires_ns for _number, (expires_ns, _fn) in open_ones if expires_ns > now_ns]
+        self._expiry_ns = min(later, default=0)
+        for number, (expires_ns, expire) in open_ones:
+            if now_ns >= expires_ns:
+                self.expiring.pop(number, None)
+                expire()
 
 
 class HasRuntime(Protocol):
@@ -77,8 +101,9 @@ class Shape:
 
     @staticmethod
     def of(operation: str, amounts: Amounts, model: str | None) -> Shape:
-        """The shape of these; a call that names a model may be priced, so it shares with none
-        that does not.
+        """The shape of these.
+
+        A call that names a model may be priced, so it shares its shape with none that does not.
         """
         key = (operation, amounts, model)
         shape = _shapes.get(key)
@@ -240,7 +265,7 @@ _in_memory: Runtime | None = None
 
 def default_runtime() -> Runtime:
     """The process-wide service's runtime; without one, that of a service in memory."""
-    global _in_memory
+    global _in_memory  # noqa: PLW0603
     if _connected is not None:
         return _connected
     try:
@@ -254,7 +279,7 @@ def default_runtime() -> Runtime:
 
 def set_default(runtime: Runtime | None, *, only_first: bool = False) -> bool:
     """Make `runtime` the process-wide one; with `only_first` only if there is none."""
-    global _connected
+    global _connected  # noqa: PLW0603
     try:
         acquire()
         if only_first and _connected is not None:

@@ -68,7 +68,6 @@ def drive_async(
             if error is not None:
                 break
             try:
-                around.seen(item)
                 sent = yield item
                 advance = source.asend
             except GeneratorExit as closing:
@@ -93,9 +92,19 @@ async def _step_async(
     except BaseException as raised:
         error = raised
     left = around.leave(error)
-    if error is None and left is not None:  # it gave an item, but its task has ended
-        left = await _clean_up_async(around, source) or left
+    if error is None:
+        left = left or _shown(around, item)
+        if left is not None:  # it gave an item, but it may not go on
+            left = await _clean_up_async(around, source) or left
     return item, left
+
+
+def _shown(around: Stream, item: Any) -> BaseException | None:
+    try:
+        around.seen(item)
+    except BaseException as raised:
+        return raised
+    return None
 
 
 async def _clean_up_async(around: Stream, source: AsyncGenerator[Any, Any]) -> BaseException | None:
@@ -141,7 +150,6 @@ def drive(
             if error is not None:
                 break
             try:
-                around.seen(item)
                 sent = yield item
                 advance = source.send
             except GeneratorExit as closing:
@@ -170,8 +178,10 @@ def _step(
     except BaseException as raised:
         error = raised
     left = around.leave(error)
-    if error is None and left is not None:
-        left = _clean_up(around, source) or left
+    if error is None:
+        left = left or _shown(around, item)
+        if left is not None:
+            left = _clean_up(around, source) or left
     return item, left
 
 
@@ -197,7 +207,7 @@ def refuse_inside_generator(depth: int = 2) -> None:
     Raises:
         ConfigurationError: naming the decorator to use.
     """
-    caller = sys._getframe(depth)
+    caller = sys._getframe(depth)  # pyright: ignore[reportPrivateUsage]
     if not caller.f_code.co_flags & _CODE_GENERATOR:
         return
     driver = caller.f_back

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from . import outcomes
-from .accounts import acquire, book_later, release
+from .accounts import acquire, book_later, drain, left_behind, release
 from .admission import Refusal, look_at_deadlines, look_closely, warn
 from .calls import PLAIN, Call
 from .errors import AlreadySettled, InvalidAmount, NoBudget
@@ -59,8 +59,10 @@ def _check_one(dim: str, value: object) -> int:
 
 
 def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> Amounts:
-    """Check the amounts of a decorator. A user's own dimension need not be declared yet: a limit
-    may come later, and the call asks again. A slip of the pen is refused now.
+    """Check the amounts of a decorator; a slip of the pen is refused now.
+
+    A user's own dimension need not be declared yet: a limit may come later, and the call asks
+    again.
     """
     for dim in (*amounts, *computed):
         check_dim(dim)
@@ -100,15 +102,17 @@ def _is_limited(cell: Cell | None) -> bool:
 
 def hold(frame: Frame, call: Call, amounts: Amounts) -> Hold | Refusal:
     """Request amounts that differ from call to call. Never waits."""
+    if left_behind:
+        drain()
     if call.model is None or not frame.limits_usd:
         return request(frame, call, frame.items_of(amounts), frame.tally(call.operation))
     priced = with_price(frame, call, amounts)
     items = frame.items(priced)
-    return request(frame, call, items, frame.tally(call.operation), priced is not amounts)
+    return request(frame, call, items, frame.tally(call.operation), priced=priced is not amounts)
 
 
 def request(
-    frame: Frame, call: Call, items: Sequence[Item], tally: Tally, priced: bool = False
+    frame: Frame, call: Call, items: Sequence[Item], tally: Tally, *, priced: bool = False
 ) -> Hold | Refusal:
     """Hold `items` on all payers, or say who refuses. Never waits.
 
@@ -234,7 +238,7 @@ class Hold:
         self.record = report if self.record is None else merge(self.record, report)
 
     def _reader(self) -> Reader:
-        return Reader(self.items, self.call, self.frame.runtime.prices, priced=self.priced)
+        return Reader(self.items, self.call, self.frame.runtime, priced=self.priced)
 
     def nothing(self) -> Report:
         """What a release books."""

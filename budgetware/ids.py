@@ -20,7 +20,7 @@ def new_id() -> str:
 
 
 def _in_child() -> None:
-    global _prefix
+    global _prefix  # noqa: PLW0603
     _prefix = os.urandom(6).hex()
 
 

@@ -53,10 +53,10 @@ def parse_limits(
     time_ns = warn_ns = None
     has_warn = share is not None
     for name, value in limits.items():
-        if type(value) is int and 0 < value < ABOVE_MAX and name in _COUNTED:
-            if share is None and not kept:
-                cells[name] = (value, None, 0)
-                continue
+        is_plain = type(value) is int and name in _COUNTED and share is None and not kept
+        if is_plain and 0 < value < ABOVE_MAX:
+            cells[name] = (value, None, 0)
+            continue
         if name in ("seconds", "millis"):
             if time_ns is not None:
                 raise InvalidAmount("seconds and millis are the same limit: give one of them")

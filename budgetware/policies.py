@@ -56,8 +56,9 @@ def parse_policy(value: object) -> Policy | None:
         return value
     if isinstance(value, str) and value in _NAMED:
         return _NAMED[value]
-    if value in (Reject, Terminate):
-        raise ConfigurationError(f"policy={value.__name__}: call it, {value.__name__}()")  # type: ignore[attr-defined]
+    if value is Reject or value is Terminate:
+        name = "Reject" if value is Reject else "Terminate"
+        raise ConfigurationError(f"policy={name}: call it, {name}()")
     raise ConfigurationError(
         f"policy={str(value)[:60]!r}: give {' or '.join(map(repr, _NAMED))}, Reject(...) "
         "or Terminate(...)"

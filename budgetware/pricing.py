@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -141,6 +140,8 @@ def _rates_of(model: str, given: object) -> Rates:
     rates = cast("Mapping[str, object]", given)
     unknown = [key for key in rates if key not in _RATE_NAMES]
     if unknown:
+        from difflib import get_close_matches
+
         near = get_close_matches(str(unknown[0]), _RATE_NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(_RATE_NAMES)}"
         raise ConfigurationError(f"prices of {model!r}: unknown rate {unknown[0]!r}; {hint}")

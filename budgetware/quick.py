@@ -61,12 +61,15 @@ def settle_plainly(plan: Plan, site: Site, result: Any) -> None:
     try:
         used = site.settle(result)  # type: ignore[misc]  # pyright: ignore[reportOptionalCall]
         report = read_quickly(items, used, NOTHING) if site.call.model is None else None
-        if report is None:
+        if report is None and used is not None:
             report = hold_of(plan, site.call, 0).read(used, NOTHING)
     except BaseException as error:
         hold_of(plan, site.call, 0).close("assumed", None, "completed", error)
         raise
-    _book(plan, report)
+    if report is None:  # nothing is known of a call that may have been paid for
+        hold_of(plan, site.call, 0).close("assumed", None)
+    else:
+        _book(plan, report)
 
 
 def _book(plan: Plan, report: Report) -> None:
@@ -112,6 +115,9 @@ def observed_done(plan: Plan, site: Site, hold: Hold, result: Any) -> None:
         book_held(plan)
     else:
         report = site.read(hold, result)
+        if report is None:
+            hold.close("assumed", None)
+            return
         _book(plan, report)
         hold.booked = report
     span.ended(hold, "completed", None)

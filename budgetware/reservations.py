@@ -311,4 +311,4 @@ def _expire_in(hold: Hold, seconds: float) -> None:
         if open_hold is not None:
             open_hold.expire()
 
-    runtime.expiring[hold.numbered()] = (runtime.clock.now_ns() + int(seconds * 1e9), expire)
+    runtime.expire_at(hold.numbered(), runtime.clock.now_ns() + int(seconds * 1e9), expire)

@@ -36,9 +36,11 @@ class _Stranger(RuntimeError, ValueError):
     """Of the built-in kinds a budgetware error is, and none of its own."""
 
 
-def retried(fn: Callable[..., Any], retrying: Retrying, *, is_async: bool) -> Callable[..., Any]:
-    """Run `fn` under tenacity. Cancellations are never tried again, and a `BudgetwareError` only
-    where the predicate names it: where it would not retry any RuntimeError as well.
+def retried(fn: Callable[..., Any], retrying: object, *, is_async: bool) -> Callable[..., Any]:
+    """Run `fn` under tenacity.
+
+    Cancellations are never tried again, and a `BudgetwareError` only where the predicate names
+    it: where it would not retry any RuntimeError as well.
 
     Raises:
         ConfigurationError: not tenacity's, or sync retrying on an async function.
@@ -50,12 +52,12 @@ def retried(fn: Callable[..., Any], retrying: Retrying, *, is_async: bool) -> Ca
         raise ConfigurationError(
             f"retry={type(retrying).__name__}: give tenacity's {wanted.__name__}(...) here"
         )
-    guarded = retrying.copy(retry=_guard(retrying.retry))
+    guarded: Any = retrying.copy(retry=_guard(retrying.retry))
     if is_async:
 
         @wraps(fn)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            return await guarded.copy()(fn, *args, **kwargs)  # type: ignore[misc]
+            return await guarded.copy()(fn, *args, **kwargs)
 
         return run_async
 
@@ -116,8 +118,10 @@ def _with_stranger(state: RetryCallState) -> RetryCallState:
 
 
 def stop_when_exhausted() -> stop_base:
-    """Stop when waiting cannot help: the call was refused with no `retry_after`, or its task was
-    terminated or has debt. Compose: `stop_when_exhausted() | stop_after_attempt(5)`.
+    """Stop when waiting cannot help.
+
+    That is: the call was refused with no `retry_after`, or its task was terminated or has debt.
+    Compose: `stop_when_exhausted() | stop_after_attempt(5)`.
     """
     return _parts().Stop()  # type: ignore[no-any-return]
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextvars import Token
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .budgets import task_budget
 from .clock import Clock
 from .errors import ConfigurationError
 from .events import Subscription
 from .frames import Frame, Runtime, current, is_default, set_default
-from .pricing import PriceBook, PriceTable
 from .tasks import TaskBudget
+
+if TYPE_CHECKING:
+    from .pricing import PriceBook, PriceTable
 
 
 class QuotaService:
@@ -96,7 +98,7 @@ def connect(
     tracer_provider: Any = None,
     meter_provider: Any = None,
 ) -> QuotaService:
-    """Make a service: `async with connect(...) as service`, or `with`.
+    """Make a service; enter it with `async with` or `with`.
 
     Without one, an in-memory default serves the process.
 
@@ -114,8 +116,14 @@ def connect(
         Runtime(
             clock=clock,
             strict=strict,
-            prices=PriceBook(prices),
+            prices=None if prices is None else _price_book(prices),
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
         )
     )
+
+
+def _price_book(table: PriceTable) -> PriceBook:
+    from .pricing import PriceBook
+
+    return PriceBook(table)

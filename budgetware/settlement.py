@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .calls import Call
 from .errors import InvalidAmount
 from .kernel.dims import ABOVE_MAX, is_declared, known_dim, show, to_units
 from .kernel.tree import AS_HELD, Item
-from .pricing import PriceBook
 from .usage import Usage, read_usage
+
+if TYPE_CHECKING:
+    from .pricing import PriceBook
 
 Used = int | Usage | Mapping[str, int | str | Decimal | float] | object
 Report = list[int]
@@ -27,14 +29,14 @@ def held_tokens(amounts: Mapping[str, int]) -> int:
     return amounts.get("input_tokens", 0) + amounts.get("output_tokens", 0)
 
 
-def read_quickly(items: Sequence[Item], used: Used, amounts: Mapping[str, Any]) -> Report | None:
+def read_quickly(items: Sequence[Item], used: Any, amounts: Mapping[str, Any]) -> Report | None:
     """Read the plain cases: one int for one dimension, or ints for dimensions held."""
     if used is None and amounts:
         given = amounts
-    elif type(used) is dict and not amounts:
-        given = cast("dict[str, Any]", used)
     elif type(used) is int and len(items) == 1 and items[0][0] != "usd" and not amounts:
         return [used] if 0 <= used < ABOVE_MAX else None
+    elif type(used) is dict and not amounts:
+        given = cast("dict[str, Any]", used)
     else:
         return None
     report: Report = []
@@ -56,6 +58,13 @@ def merge(record: Report, later: Report) -> Report:
     return [max(pair) for pair in zip(record, later, strict=True)]
 
 
+class HasPrices(Protocol):
+    """A runtime, as far as reading needs it."""
+
+    @property
+    def prices(self) -> PriceBook: ...
+
+
 class Reader:
     """Reads any report for one hold.
 
@@ -63,21 +72,21 @@ class Reader:
     not count as a dimension of the caller's, and is replaced by the price of what was used.
     """
 
-    __slots__ = ("_call", "_held", "_own", "_priced", "_prices", "usage")
+    __slots__ = ("_call", "_held", "_own", "_priced", "_runtime", "usage")
 
     def __init__(
-        self, items: Sequence[Item], call: Call, prices: PriceBook, *, priced: bool
+        self, items: Sequence[Item], call: Call, runtime: HasPrices, *, priced: bool
     ) -> None:
         self.usage: Usage | None = None
         self._held = [dim for dim, _n, _payers in items]
         self._own = [dim for dim in self._held if not (priced and dim == "usd")]
         self._call = call
-        self._prices = prices
+        self._runtime = runtime
         self._priced = priced or (
             # Dollars given for a model that has no price stand.
             "usd" in self._held
             and call.model is not None
-            and prices.rates(call.model, call.provider) is not None
+            and runtime.prices.rates(call.model, call.provider) is not None
         )
 
     def read(self, used: Used, amounts: Mapping[str, Any]) -> Report:
@@ -142,8 +151,8 @@ class Reader:
                 Usage(input_tokens=units["input_tokens"], output_tokens=units["output_tokens"])
             )
         model = self._call.model or ""
-        return self._prices.hold_micros(model, self._call.provider, held_tokens(units))
+        return self._runtime.prices.hold_micros(model, self._call.provider, held_tokens(units))
 
     def _price(self, usage: Usage) -> int:
         provider = self._call.provider or usage.provider
-        return self._prices.price_micros(self._call.model or "", provider, usage)
+        return self._runtime.prices.price_micros(self._call.model or "", provider, usage)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
-from .accounts import book_later
+from .accounts import book_later, drain
 from .admission import Refusal, refuse_async, refuse_sync
 from .events import Outcome
 from .frames import Frame, current
+from .loops import current_loop
 from .measures import CpuMeter, with_cpu
 from .scopes import restore
 from .termination import TerminateSignal, terminated
@@ -31,6 +32,7 @@ class CallStream:
         self._settling: BaseException | None = None
         self._meter = CpuMeter() if site.cpu else None
         self._token: Token[Frame] | None = None
+        self._is_async = False
 
     def __del__(self) -> None:
         """An event loop that is closed over a stream drops it without a word to it."""
@@ -48,6 +50,7 @@ class CallStream:
         if isinstance(answer, Refusal):
             await refuse_async(answer)
         self._hold = answer
+        self._is_async = True
 
     def start(self) -> None:
         answer = self._site.open(self._args, self._kwargs)
@@ -97,6 +100,8 @@ class CallStream:
             hold.close("assumed", hold.record, "completed", error)
         else:
             hold.cut(error, self._outcome(error))
+            if self._is_async and current_loop() is not None:
+                drain()  # a loop closes its streams in a task, never inside a collection
         return error
 
     def _outcome(self, error: BaseException) -> Outcome | None:

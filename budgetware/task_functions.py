@@ -1,5 +1,6 @@
-"""Functions and tasks: `@task_budget(...)`, whose every call is a task, and `wrap`, which carries
-one into a thread.
+"""Functions as tasks, under `@task_budget(...)`, and functions carried into one, by `wrap`.
+
+Not here: functions as calls (`decorators`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ R = TypeVar("R")
 
 def decorate_task(fresh: Callable[[str], TaskBudget], fn: Any) -> Any:
     """Wrap a function; `fresh(name)` makes the task of one call."""
-    if isinstance(fn, staticmethod | classmethod):
+    if type(fn) in (staticmethod, classmethod):
         return type(fn)(decorate_task(fresh, fn.__func__))
     if not callable(fn):
         raise ConfigurationError(f"@task_budget on a {type(fn).__name__}: give a function")

@@ -281,14 +281,13 @@ def test_settle_answers_in_every_form(reported: Any, spent: tuple[int, int]) -> 
         assert (budget.spent("tokens"), budget.spent("calls")) == expected
 
 
-async def test_settle_none_is_no_report_of_a_call() -> None:
+async def test_settle_none_is_unknown_usage_so_the_result_is_returned_and_charged_in_full() -> None:
     @budgeted(tokens=30, settle=lambda _result: None)
-    async def work() -> None:
-        """Report nothing."""
+    async def work() -> str:
+        return "reply"
 
     async with task_budget(tokens=100) as budget:
-        with pytest.raises(InvalidAmount, match="no usage in NoneType"):
-            await work()
+        assert await work() == "reply"
         shown = budget.snapshot()["tokens"]
         assert (shown.spent, shown.assumed) == (30, 30)
 

@@ -26,10 +26,10 @@ TOP = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES}
 # A module may import from its own layer and those above it in this list. A new one is placed here.
 LAYERS = [
     ["kernel", "errors"],
-    ["clock", "generators", "ids", "loops", "measures"],
+    ["accounts", "clock", "generators", "ids", "loops", "measures"],
     ["usage", "usage_fields", "usage_shapes", "pricing", "events", "policies"],
     ["telemetry"],
-    ["accounts", "calls", "frames", "settlement", "tallies", "termination"],
+    ["calls", "frames", "settlement", "tallies", "termination"],
     ["outcomes", "admission", "holds"],
     ["finishing", "limits", "quick", "scopes", "statements", "streams"],
     ["task_functions", "tasks", "reservations"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
-from difflib import get_close_matches
 from enum import StrEnum
 
 from ..errors import ConfigurationError, InvalidAmount
@@ -83,14 +82,20 @@ def check_dim(name: str) -> None:
     """Raise `InvalidAmount` unless `name` is a dimension or could be declared as one."""
     if name in _declared:
         return
-    near_miss = get_close_matches(name, BUILT_IN, n=1, cutoff=0.8)
+    near_miss = _nearest(name, BUILT_IN, 0.8)
     if near_miss or name == "usd_micros" or not USER_DIM.fullmatch(name):
         raise _unknown(name, BUILT_IN)
 
 
+def _nearest(name: str, among: Iterable[str], cutoff: float) -> list[str]:
+    from difflib import get_close_matches  # seldom needed, and slow to import
+
+    return get_close_matches(name, list(among), n=1, cutoff=cutoff)
+
+
 def _unknown(name: object, among: Iterable[str]) -> InvalidAmount:
     text = str(name)[:64]
-    near = get_close_matches(text, among, n=1, cutoff=0.6)
+    near = _nearest(text, among, 0.6)
     if text == "usd_micros":
         near = ["usd"]
     hint = f"; did you mean {near[0]!r}?" if near else "; limit it in a task_budget to declare it"
@@ -121,7 +126,8 @@ def to_units(dim: str, value: object, *, round_up: bool = True, maximum: int = M
     dollars = _dollars(value)
     if not dollars.is_finite() or dollars < 0:
         raise InvalidAmount(f"usd={show(value)}: a price is a finite number, 0 or more")
-    if dollars.adjusted() > 20 or dollars.as_tuple().exponent < -1000:  # type: ignore[operator]
+    exponent = dollars.as_tuple().exponent
+    if dollars.adjusted() > 20 or not isinstance(exponent, int) or exponent < -1000:
         raise InvalidAmount(f"usd={show(value)}: not a price in dollars")
     rounding = ROUND_CEILING if round_up else ROUND_FLOOR
     micros = int((dollars * _MICROS).to_integral_value(rounding=rounding))

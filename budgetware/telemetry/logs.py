@@ -22,7 +22,6 @@ SECOND_NS = 1_000_000_000
 MAX_REMEMBERED = 1_024
 
 logger = logging.getLogger(names.SCOPE)
-logger.addHandler(logging.NullHandler())
 _failures: set[str] = set()
 
 

@@ -1,10 +1,11 @@
 """What one service tells to whom: finds the SDK, if there is one, and hands out observers.
 
-Not here: what is told.
+Not here: what is told; the modules for that are imported when there is somebody to tell.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,17 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import NoOpTracer, ProxyTracerProvider, Tracer
 
 from . import names
-from .logs import Logs, logger, tell_of_failure
-from .metrics import Instruments, Source, instruments_of
-from .observer import Observer
 
 if TYPE_CHECKING:
     from ..admission import Refusal
     from ..frames import Runtime
     from ..tasks import TaskBudget
+    from .logs import Logs
+    from .metrics import Instruments, Source
+    from .observer import Observer
 
+_logger = logging.getLogger(names.SCOPE)
+_logger.addHandler(logging.NullHandler())
 _UNKNOWN = object()
 _metrics_api = getattr(metrics, "_internal", None)
 _ON = frozenset({"on", "true", "1"})
@@ -49,16 +52,20 @@ class Telemetry:
         self._sources: list[Source] = []
         self._is_open = True
         self._lock = Lock()
-        self._logs = Logs()
+        self._logs: Logs | None = None
 
     def observer(self) -> Observer | None:
         """What watches the calls of one more frame; None where nothing would record them."""
         try:
             self._look()
         except Exception:
+            from .logs import tell_of_failure
+
             tell_of_failure()
         if self._tracer is None and self._instruments is None:
             return None
+        from .observer import Observer
+
         duration = None if self._instruments is None else self._instruments.duration
         return Observer(self._tracer, duration, genai_usage=self._genai_usage)
 
@@ -77,7 +84,7 @@ class Telemetry:
 
     def _measure(self, provider: Any) -> None:
         """Report to this provider, from now on and once."""
-        found = None if _is_proxy(provider) else instruments_of(provider, _version())
+        found = None if _is_proxy(provider) else _instruments_of(provider)
         if found is self._instruments:
             return
         self._instruments = found
@@ -89,11 +96,18 @@ class Telemetry:
         """A call did not run."""
         if refusal.frame.observer is not None:
             refusal.frame.observer.refused(refusal)
-        self._logs.refused(refusal)
+        self._log().refused(refusal)
 
     def terminated(self, task: TaskBudget, error: BaseException) -> None:
         """A task has ended because it was terminated."""
-        self._logs.terminated(task, error)
+        self._log().terminated(task, error)
+
+    def _log(self) -> Logs:
+        if self._logs is None:
+            from .logs import Logs
+
+            self._logs = Logs()
+        return self._logs
 
     def close(self) -> None:
         """Report no more gauges; counters keep what they counted."""
@@ -130,6 +144,12 @@ def _tracer_of(provider: Any) -> Tracer | None:
     return None if isinstance(tracer, NoOpTracer) else tracer
 
 
+def _instruments_of(provider: Any) -> Instruments | None:
+    from .metrics import instruments_of
+
+    return instruments_of(provider, _version())
+
+
 def _version() -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -143,5 +163,5 @@ def is_on(variable: str) -> bool:
     """Read a switch of the environment; on, unless it says off."""
     text = os.environ.get(variable, "").strip().lower()
     if text and text not in _ON | _OFF:
-        logger.warning("%s=%.40s is neither on nor off: taken for on", variable, text)
+        _logger.warning("%s=%.40s is neither on nor off: taken for on", variable, text)
     return text not in _OFF
