@@ -40,14 +40,13 @@ Price = int | str | Decimal | float
 
 def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
     """Turn amounts as users give them into units, or raise `InvalidAmount`."""
-    given = tuple(amounts.items())
-    for dim, value in given:
-        if type(value) is not int or not 0 <= value < ABOVE_MAX or dim in _NOT_PLAIN:
-            return tuple([(dim, _check_one(dim, value)) for dim, value in given])
-    return given
-
-
-_NOT_PLAIN = frozenset(("usd", "millis"))
+    is_plain = "usd" not in amounts and "millis" not in amounts
+    for value in amounts.values():
+        if type(value) is not int or not 0 <= value < ABOVE_MAX:
+            is_plain = False
+    if is_plain:
+        return tuple(amounts.items())
+    return tuple([(dim, _check_one(dim, value)) for dim, value in amounts.items()])
 
 
 def _check_one(dim: str, value: object) -> int:

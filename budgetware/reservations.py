@@ -10,7 +10,7 @@ from typing import Any
 from weakref import ref
 
 from . import holds
-from .accounts import book_later
+from .accounts import book_later, left_behind
 from .admission import Refusal, refuse_async, refuse_sync
 from .calls import PLAIN, Call, OnError
 from .clock import parse_seconds
@@ -159,7 +159,11 @@ class Reservation:
         frame = current.get(None)
         if frame is None or not frame.chain:
             frame = current_frame()
-        return holds.hold(frame, self._call, self._amounts)
+        call = self._call
+        if call.model is not None or left_behind:
+            return holds.hold(frame, call, self._amounts)
+        items = frame.items_of(self._amounts)
+        return holds.request(frame, call, items, frame.tally(call.operation))
 
     def _open(self, hold: Hold) -> Reservation:
         hold.told_late = True

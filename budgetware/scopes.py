@@ -21,15 +21,12 @@ from .termination import is_ours, terminated
 class OwnerScope:
     """Open between `enter` and `close`, which run in one task, or one thread without a loop."""
 
-    __slots__ = ("_cancel_scope", "_cancels_before", "_loop", "_token", "expired", "stack")
-
-    def __init__(self) -> None:
-        self.stack: object | None = None
-        self.expired = False
-        self._token: Token[Frame] | None = None
-        self._cancel_scope: anyio.CancelScope | None = None
-        self._cancels_before: int | None = None
-        self._loop: Any = None
+    stack: object | None = None
+    expired = False
+    _token: Token[Frame] | None = None
+    _cancel_scope: anyio.CancelScope | None = None
+    _cancels_before: int | None = None
+    _loop: Any = None
 
     def enter(self, frame: Frame, remaining_seconds: float | None) -> None:
         """Make `frame` current; in a task, open a cancel scope with that deadline."""

@@ -75,16 +75,17 @@ class TaskBudget:
         id: unique in this process and, by a random prefix, beyond it.
     """
 
+    started_ns = 0
+    ended_ns: int | None = None
+    _node: Node | None = None
+    _frame: Frame | None = None
+    _span: Any = None
+
     def __init__(self, plan: TaskPlan, name: str | None = None) -> None:
         self.plan = plan
         self.name = plan.name or name or "task"
         self.id = new_id()
         self.scope = OwnerScope()
-        self.started_ns = 0
-        self.ended_ns: int | None = None
-        self._node: Node | None = None
-        self._frame: Frame | None = None
-        self._span: Any = None
 
     def __repr__(self) -> str:
         state = "not entered" if self._node is None else "ended" if self._node.ended else "open"
@@ -238,7 +239,8 @@ class TaskBudget:
         chain = parent.chain if parent is not None else ()
         node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)
         plan.limits.put_on(node)
-        node.unpriced = plan.unpriced
+        if plan.unpriced != "error":
+            node.unpriced = plan.unpriced
         node.owner = self
         if plan.carve and parent is not None and chain:
             refusal = look_at_carve(node, plan.limits.cells, parent)

@@ -38,24 +38,13 @@ def run(
     try:
         result = _work(source, documents, plan, progress, backend)
     except Exception as error:
-        found = budget_error(error) or error
-        if not isinstance(found, LocalModelMissing | ModelFailed | ConfigurationError):
-            raise
-        if as_json:
-            print(json.dumps({"error": str(found)}))
-        return _say(progress, found, FAILED if isinstance(found, ModelFailed) else MISUSED)
+        return _explain(error, progress, as_json=as_json)
     except BaseExceptionGroup as group:
         # A second Ctrl-C, on trio.
         if group.subgroup(KeyboardInterrupt) is None:
             raise
         raise KeyboardInterrupt from None
-    if as_json:
-        print(json.dumps(to_json(result), indent=2))
-    else:
-        Console().print(receipt(result))
-    if result.outcome.failure is not None:
-        return _say(progress, result.outcome.failure, FAILED)
-    return ENDED if result.comparison.equal else FAILED
+    return _conclude(result, progress, as_json=as_json)
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -98,6 +87,26 @@ def _work(
 
 async def _job(endpoint: Endpoint, documents: list[Document], plan: Plan, screen: Screen) -> Result:
     return await run_job(await name_model(endpoint), documents, plan, screen)
+
+
+def _explain(error: Exception, progress: Console, *, as_json: bool) -> int:
+    """Say what kept the job from being done; what is nobody's mistake but ours is raised."""
+    found = budget_error(error) or error
+    if not isinstance(found, LocalModelMissing | ModelFailed | ConfigurationError):
+        raise error
+    if as_json:
+        print(json.dumps({"error": str(found)}))
+    return _say(progress, found, FAILED if isinstance(found, ModelFailed) else MISUSED)
+
+
+def _conclude(result: Result, progress: Console, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(to_json(result), indent=2))
+    else:
+        Console().print(receipt(result))
+    if result.outcome.failure is not None:
+        return _say(progress, result.outcome.failure, FAILED)
+    return ENDED if result.comparison.equal else FAILED
 
 
 def _say(console: Console, error: Exception, code: int) -> int:

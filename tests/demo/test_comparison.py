@@ -31,6 +31,22 @@ def test_counts_that_differ(comparison: Comparison) -> None:
     assert not comparison.equal
 
 
+@pytest.mark.parametrize(
+    ("comparison", "verdict"),
+    [
+        (CLEAN, "equal"),
+        (replace(CLEAN, server=None), "equal"),
+        (replace(CLEAN, server=501), "NOT EQUAL"),
+    ],
+)
+def test_verdict_in_a_word(comparison: Comparison, verdict: str) -> None:
+    assert comparison.verdict == verdict
+
+
+def test_verdict_on_cut_calls_says_what_is_known() -> None:
+    assert CUT.verdict.startswith("equal; what was cut is charged in full")
+
+
 def test_work_for_cut_calls_is_told_apart() -> None:
     assert CUT.server_cut == 140
     assert "140 for the calls that were cut" in CUT.lines()[-1]

@@ -1,5 +1,8 @@
 """Bounds of a prompt's tokens, and the server's own counters."""
 
+import pytest
+
+from budgetware.demo import token_counts
 from budgetware.demo.chat import ChatClient, Message
 from budgetware.demo.endpoint import Endpoint
 from budgetware.demo.token_counts import bound_by_bytes, chat_request, server_count
@@ -38,3 +41,12 @@ async def test_counters_are_read_from_the_server() -> None:
 async def test_foreign_endpoint_has_no_counters_to_read() -> None:
     async with ChatClient(Endpoint("http://127.0.0.1:9/v1", MODEL)) as client:
         assert await server_count(client) is None
+
+
+async def test_busy_server_is_waited_for_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(token_counts, "IDLE_WAIT_SECONDS", 0.2)
+    with chat_server(is_llama_cpp=True, running=1) as server:
+        async with ChatClient(Endpoint(server.url, MODEL, is_llama_cpp=True)) as client:
+            assert await server_count(client) is None
