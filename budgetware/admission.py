@@ -21,6 +21,7 @@ from .frames import Frame
 from .kernel.carving import open_carve
 from .kernel.dims import from_units
 from .kernel.tree import Cell, Item, Node, Shortage, hold, payers, shortages
+from .loops import current_loop
 from .outcomes import tell_refusal
 from .policies import Reject, Terminate
 from .tallies import Tally
@@ -204,7 +205,8 @@ async def refuse_async(refusal: Refusal) -> NoReturn:
     carry_out(refusal)
     if refusal.shortage is None and refusal.node.latch is not None:
         await stop_async(refusal.node)
-    await checkpoint()
+    if current_loop() is not None:  # a coroutine may be driven by hand
+        await checkpoint()
     raise refusal.error() from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .errors import ConfigurationError
-from .frames import HasRuntime, current
+from .frames import HasRuntime, Runtime, current
 from .holds import Price
 from .kernel.dims import check_name
 from .limits import LimitValue, parse_limits, parse_share
@@ -59,6 +59,10 @@ def task_budget(
         raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
     if on_warn is not None and not callable(on_warn):
         raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
+    if type(carve) is not bool:
+        raise ConfigurationError(f"carve={str(carve)[:40]!r}: give True or False")
+    if service is not None and not isinstance(getattr(service, "runtime", None), Runtime):
+        raise ConfigurationError(f"service={str(service)[:40]!r}: give what connect() returns")
     share = None if warn_at is None else parse_share(warn_at)
     plan = TaskPlan(
         parse_limits(limits, share=share, keep=keep),
@@ -67,7 +71,7 @@ def task_budget(
         None if principal is None else check_name("principal", principal),
         share,
         on_warn,
-        bool(carve),
+        carve,
         unpriced,
         None if service is None else service.runtime,
     )

@@ -61,7 +61,9 @@ class Call:
 def _text(what: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and value and value.isprintable()):
         return value if value is None else value[:256]
-    raise ConfigurationError(f"{what}={str(value)[:60]!r}: give a text without control characters")
+    raise ConfigurationError(
+        f"{what}={str(value)[:60]!r}: give a text of 1 or more printable characters"
+    )
 
 
 PLAIN = Call()

@@ -17,7 +17,7 @@ from .errors import ConfigurationError
 from .frames import Shape, current, current_frame
 from .generators import drive, drive_async
 from .holds import Hold, Price
-from .kernel.dims import ABOVE_MAX, NAME, check_name, to_units
+from .kernel.dims import ABOVE_MAX, NAME, check_name, show, to_units
 from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
 from .outcomes import tell_quick
 from .policies import PolicyLike
@@ -43,7 +43,17 @@ Settle = Callable[[Any], Any]
 class Site:
     """One decorated function: what its calls hold, and how they settle. Never changed."""
 
-    __slots__ = ("amounts", "call", "computed", "cpu", "fn", "settle", "shape", "timed")
+    __slots__ = (
+        "amounts",
+        "call",
+        "computed",
+        "cpu",
+        "fn",
+        "implies_cpu",
+        "settle",
+        "shape",
+        "timed",
+    )
 
     def __init__(
         self,
@@ -53,6 +63,8 @@ class Site:
         settle: Settle | None,
         measure: frozenset[str],
     ) -> None:
+        if settle is not None and not callable(settle):
+            raise ConfigurationError(f"settle={show(settle)}: give a callable of the result")
         self.fn = fn
         self.call = call
         self.settle = settle
@@ -60,7 +72,8 @@ class Site:
         self.timed = "time" in measure
         self.computed = [(dim, of) for dim, of in amounts.items() if callable(of)]
         fixed = {dim: n for dim, n in amounts.items() if not callable(n)}
-        if self.cpu and "cpu_micros" not in amounts:
+        self.implies_cpu = self.cpu and "cpu_micros" not in amounts
+        if self.implies_cpu:
             fixed["cpu_micros"] = 1  # enough to be refused while there is debt
         self.amounts = holds.check_amounts_later(fixed, [dim for dim, _of in self.computed])
         self.shape = Shape.of(call.operation, self.amounts, call.model)
@@ -89,8 +102,11 @@ class Site:
         else:
             plan = frame.plan(self.shape)
             answer = holds.request(frame, call, plan.items, plan.tally)
-        if self.timed and isinstance(answer, Hold):
-            answer.started_ns = frame.now_ns()
+        if isinstance(answer, Hold):
+            if self.timed:
+                answer.started_ns = frame.now_ns()
+            if self.implies_cpu:
+                answer.implied = ("cpu_micros",)
         return answer
 
     def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:

@@ -10,14 +10,19 @@ from .accounts import acquire, release
 from .errors import ConfigurationError, NoBudget
 from .frames import Frame, current
 from .scopes import restore
-from .termination import terminated
+from .termination import stop_async, stop_sync, terminated
 
 if TYPE_CHECKING:
+    from .kernel.tree import Node
     from .tasks import TaskBudget
 
 
 class Finish:
-    """A block in which this task's `keep` counts as room, and its latch does not refuse."""
+    """A block in which this task's `keep` counts as room, and its latch does not refuse.
+
+    Where the task is being cancelled, entering raises that: whatever was awaited inside would be
+    cut, and the keep spent for nothing. It is for the owner's `except` then.
+    """
 
     __slots__ = ("_frame", "_task", "_token")
 
@@ -30,6 +35,11 @@ class Finish:
         if self._token is not None:
             raise ConfigurationError("this finish() was entered already: call finish() again")
         task, node = self._task, self._task.node
+        if node.latch is not None and task.scope.is_cut():
+            stop_sync(node)
+        return self._open(task, node)
+
+    def _open(self, task: TaskBudget, node: Node) -> TaskBudget:
         try:
             acquire()
             if node.ended:
@@ -59,6 +69,8 @@ class Finish:
         restore(self._token)
 
     async def __aenter__(self) -> TaskBudget:
+        if self._task.node.latch is not None and self._task.scope.is_cut():
+            await stop_async(self._task.node)
         return self.__enter__()
 
     async def __aexit__(

@@ -86,9 +86,12 @@ async def _step_async(
     around: Stream, source: AsyncGenerator[Any, Any], advance: Callable[[Any], Any], sent: Any
 ) -> tuple[Any, BaseException | None]:
     around.enter()
-    item, error = None, None
+    item: Any = None
+    error: BaseException | None = None
     try:
         item = await advance(sent)
+    except StopAsyncIteration as done:
+        return None, around.leave(None) or done
     except BaseException as raised:
         error = raised
     left = around.leave(error)
@@ -172,9 +175,12 @@ def _step(
     around: Stream, source: Generator[Any, Any, Any], advance: Callable[[Any], Any], sent: Any
 ) -> tuple[Any, BaseException | None]:
     around.enter()
-    item, error = None, None
+    item: Any = None
+    error: BaseException | None = None
     try:
         item = advance(sent)
+    except StopIteration as done:
+        return None, around.leave(None) or done
     except BaseException as raised:
         error = raised
     left = around.leave(error)

@@ -156,11 +156,12 @@ class Hold:
     """Units held for one call; `close` ends it, once.
 
     Most holds need only what the constructor sets; the rest has defaults on the class.
-    `told_late` says that a block will call `tell` when it is left, though the hold may end
-    before.
+    `implied` are dimensions held that the caller did not name. `told_late` says that a block
+    will call `tell` when it is left, though the hold may end before.
     """
 
     booked: Sequence[int] | None = None
+    implied: tuple[str, ...] = ()
     number = 0
     outcome: Outcome = "completed"
     priced = False
@@ -227,6 +228,8 @@ class Hold:
 
     def note(self, used: Used, amounts: Mapping[str, Any]) -> None:
         """Record usage so far: cumulative, the highest per dimension counts."""
+        if self.state in ("committed", "released"):
+            raise AlreadySettled(f"reservation {self.id} is {self.state}: nothing can be recorded")
         before = self.usage
         report = self.read(used, amounts)
         if before is not None and self.usage is not before and self.usage is not None:
@@ -237,7 +240,8 @@ class Hold:
         self.record = report if self.record is None else merge(self.record, report)
 
     def _reader(self) -> Reader:
-        return Reader(self.items, self.call, self.frame.runtime, priced=self.priced)
+        runtime = self.frame.runtime
+        return Reader(self.items, self.call, runtime, priced=self.priced, implied=self.implied)
 
     def nothing(self) -> Report:
         """What a release books."""
@@ -298,12 +302,11 @@ class Hold:
     def _settle_again(self, state: State, report: Report | None) -> None:
         try:
             acquire()
-            before = after = self.units()
+            before = self.units()
+            after = [n for _dim, n, _payers in self.items]
             if report is not None:
-                after = [
-                    n if used < 0 else used
-                    for (_dim, n, _payers), used in zip(self.items, report, strict=True)
-                ]
+                pairs = zip(after, report, strict=True)
+                after = [n if used < 0 else used for n, used in pairs]
             correcting = self.state == "assumed"
             if correcting:
                 owed = debts(self.items)
@@ -371,13 +374,10 @@ def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
 
     Raises:
         InvalidAmount: nothing has changed.
-        NoBudget: outside any task in strict mode.
     """
     checked = check_amounts(amounts)
     if not checked:
         raise InvalidAmount("charge() books nothing: name an amount, as in charge(tokens=800)")
-    if not frame.chain:
-        check_strict(frame)
     items = frame.items(checked)
     tally = frame.tally(PLAIN.operation)
     booking = Hold(frame, PLAIN, items, tally)

@@ -48,6 +48,8 @@ def parse_limits(
         raise ConfigurationError(
             "task_budget has no limit: name at least one, as in task_budget(tokens=50_000)"
         )
+    if keep is not None and not isinstance(keep, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidAmount(f"keep={show(keep)}: give amounts by dimension, as {{'tokens': 2_000}}")
     kept = {} if keep is None else dict(keep)
     cells: dict[str, tuple[int, int | None, int]] = {}
     time_ns = warn_ns = None
@@ -79,7 +81,10 @@ def parse_limit(dim: str, value: LimitValue, share: Decimal | None) -> tuple[int
     else:
         limit, warn = to_units(dim, value, round_up=False), None
     if limit == 0:
-        raise InvalidAmount(f"{dim}={value!r}: a limit is above 0; leave it out to allow any")
+        least = "0.000001 dollars" if dim == "usd" else "1"
+        raise InvalidAmount(
+            f"{dim}={show(value)}: a limit is at least {least}; leave it out to allow any amount"
+        )
     if warn is None and share is not None:
         warn = int(limit * share)
     return limit, warn

@@ -13,7 +13,7 @@ from .events import Outcome, UsageEvent, error_name, status_of
 from .frames import Frame, Plan
 from .ids import id_of, numbers
 from .kernel.dims import from_units
-from .kernel.tree import Item
+from .kernel.tree import Item, Node
 from .loops import current_loop
 from .termination import TerminateSignal
 from .usage import Usage
@@ -29,9 +29,15 @@ def outcome_of(error: BaseException, frame: Frame) -> Outcome:
         return "terminated"
     if isinstance(error, Exception):
         return "failed"
-    if any(node.latch is not None for node in frame.chain) and _is_cancellation(error):
+    if _is_cancellation(error) and any(_is_over(node, frame) for node in frame.chain):
         return "terminated"
     return "cancelled"
+
+
+def _is_over(node: Node, frame: Frame) -> bool:
+    """Whether a task was terminated, or is past its deadline and will be when its block is left."""
+    due_ns = node.deadline_ns
+    return node.latch is not None or (due_ns is not None and frame.now_ns() >= due_ns)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -293,14 +293,14 @@ def reserve_nowait(
 def charge(**amounts: Price) -> Verdict:
     """Book what has already happened, on the current task and its ancestors.
 
-    Never refused, so it may leave debt, which refuses the next reservation. One event.
+    Never refused, so it may leave debt, which refuses the next reservation. One event. Outside
+    any task nobody pays, also in strict mode: it has happened.
 
     Returns:
         The verdict of the worst payer: `exhausted` where this left debt.
 
     Raises:
         InvalidAmount: nothing has changed.
-        NoBudget: outside any task in strict mode.
     """
     return holds.charge(current_frame(), amounts)
 

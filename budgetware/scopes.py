@@ -14,7 +14,7 @@ import anyio
 
 from .frames import Frame, current
 from .kernel.tree import Node
-from .loops import call_on, native_cancels, post, task_and_loop
+from .loops import call_on, current_loop, native_cancels, post, task_and_loop
 from .termination import is_ours, terminated
 
 
@@ -51,6 +51,13 @@ class OwnerScope:
         if not scope.cancel_called:
             self._cancels_before = native_cancels(self.stack)
         scope.cancel()
+
+    def is_cut(self) -> bool:
+        """Whether what is awaited here now is cancelled by this scope; a shield keeps it off."""
+        scope = self._cancel_scope
+        if scope is None or not scope.cancel_called or current_loop() is not self._loop:
+            return False
+        return anyio.current_effective_deadline() == -math.inf
 
     def extend(self, seconds: float) -> None:
         """Move the deadline; from any thread."""

@@ -32,6 +32,7 @@ class QuotaService:
 
     def task_budget(self, name: str | None = None, /, **options: Any) -> TaskBudget:
         """Make a task of this service; see `budgetware.task_budget`."""
+        self._check_open()
         return task_budget(name, service=self, **options)
 
     def subscribe(self, maxsize: int = 1_000) -> Subscription:
@@ -39,7 +40,12 @@ class QuotaService:
 
         What does not fit is counted in `.dropped`; a slow reader never delays a call.
         """
+        self._check_open()
         return self.runtime.events.subscribe(maxsize)
+
+    def _check_open(self) -> None:
+        if self._was_opened and not self._is_open:
+            raise ConfigurationError("the service is closed: connect() again")
 
     def close(self) -> None:
         """End the service: it is no longer current, and its subscriptions end."""
@@ -110,8 +116,14 @@ def connect(
         tracer_provider, meter_provider: OpenTelemetry's; by default the global ones.
 
     Raises:
-        ConfigurationError: a price is not one.
+        ConfigurationError: an argument is not what it should be.
     """
+    _check(clock, "clock", "now_ns", "time")
+    _check(tracer_provider, "tracer_provider", "get_tracer")
+    _check(meter_provider, "meter_provider", "get_meter")
+    _check(prices, "prices", "items")
+    if type(strict) is not bool:
+        raise ConfigurationError(f"strict={str(strict)[:40]!r}: give True or False")
     return QuotaService(
         Runtime(
             clock=clock,
@@ -121,6 +133,13 @@ def connect(
             meter_provider=meter_provider,
         )
     )
+
+
+def _check(value: object, what: str, *methods: str) -> None:
+    if value is not None and not all(callable(getattr(value, name, None)) for name in methods):
+        raise ConfigurationError(
+            f"{what}={str(value)[:40]!r}: give an object with {' and '.join(methods)}, or None"
+        )
 
 
 def _price_book(table: PriceTable) -> PriceBook:

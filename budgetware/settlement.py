@@ -68,18 +68,27 @@ class HasPrices(Protocol):
 class Reader:
     """Reads any report for one hold.
 
-    `priced` says that `usd` was not given with the call but is held for its model: then it does
-    not count as a dimension of the caller's, and is replaced by the price of what was used.
+    `implied` are dimensions that the caller did not name. `priced` says that `usd` was not given
+    with the call but is held for its model: then it does not count as a dimension of the
+    caller's, and is replaced by the price of what was used.
     """
 
     __slots__ = ("_call", "_held", "_own", "_priced", "_runtime", "usage")
 
     def __init__(
-        self, items: Sequence[Item], call: Call, runtime: HasPrices, *, priced: bool
+        self,
+        items: Sequence[Item],
+        call: Call,
+        runtime: HasPrices,
+        *,
+        priced: bool,
+        implied: Sequence[str] = (),
     ) -> None:
         self.usage: Usage | None = None
         self._held = [dim for dim, _n, _payers in items]
-        self._own = [dim for dim in self._held if not (priced and dim == "usd")]
+        self._own = [
+            dim for dim in self._held if dim not in implied and not (priced and dim == "usd")
+        ]
         self._call = call
         self._runtime = runtime
         self._priced = priced or (

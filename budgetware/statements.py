@@ -105,7 +105,7 @@ def describe(task: TaskBudget) -> str:
     lines = [_describe(node.owner) for node in task.node.chain]
     text = lines[0]
     for outer in lines[1:]:
-        text += f" It is part of {outer[0].lower()}{outer[1:]}"
+        text += f" Around it: {outer[0].lower()}{outer[1:]}"
     return text
 
 

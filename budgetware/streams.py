@@ -13,6 +13,7 @@ from .loops import current_loop
 from .measures import CpuMeter, with_cpu
 from .scopes import restore
 from .termination import TerminateSignal, terminated
+from .usage import Usage, read_usage
 
 if TYPE_CHECKING:
     from .decorators import Site
@@ -81,6 +82,8 @@ class CallStream:
         settle = self._site.settle
         if settle is None:
             return
+        if settle == Usage.of:  # not every item of a stream reports usage
+            settle = read_usage
         try:
             used = settle(item)
             if used is not None:

@@ -179,6 +179,8 @@ class TaskBudget:
         Context variables reach worker threads of anyio and `asyncio.to_thread` by themselves,
         not `threading.Thread`, `ThreadPoolExecutor.submit` or `loop.run_in_executor`.
         """
+        if not callable(fn):
+            raise ConfigurationError(f"wrap({str(fn)[:40]}): give a function")
         return carry(self._context(), fn)
 
     def __call__(self, fn: F) -> F:

@@ -24,7 +24,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from .errors import BudgetTerminated, soft
 from .kernel.tree import Node
-from .loops import current_stack
+from .loops import current_loop, current_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,9 @@ def is_ours(exc: BaseException, node: Node) -> bool:
 
 async def stop_async(node: Node) -> NoReturn:
     """Raise what ends the code that was refused under a latched `node`. Checkpoint."""
-    await checkpoint_if_cancelled()
-    await checkpoint()
+    if current_loop() is not None:  # a coroutine may be driven by hand
+        await checkpoint_if_cancelled()
+        await checkpoint()
     _stop_here(node)
 
 

@@ -5,7 +5,6 @@ A report that is missing is unknown, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import ismethod
 from typing import Final
@@ -80,21 +79,34 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Add axis by axis; model and provider stay where both name the same."""
-        return self._joined(other, int.__add__)
-
-    def highest(self, other: Usage) -> Usage:
-        """Return the higher of each axis: two frames of one cumulative stream.
-
-        A later frame may leave out what an earlier one told, so frames are joined axis by axis:
-        the highest of their totals would miss the input tokens.
-        """
-        return self._joined(other, max)
-
-    def _joined(self, other: Usage, join: Callable[[int, int], int]) -> Usage:
-        axes = {axis: join(getattr(self, axis), getattr(other, axis)) for axis in AXES}
+        if not isinstance(other, Usage):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
+        axes = {axis: getattr(self, axis) + getattr(other, axis) for axis in AXES}
         model = self.model if self.model == other.model else None
         provider = self.provider if self.provider == other.provider else None
         return Usage(**axes, model=model, provider=provider)
+
+    def highest(self, other: Usage) -> Usage:
+        """Join with a later frame of the same cumulative stream.
+
+        One frame may leave out the input or the output that another told, or tell only later how
+        much of it was cached. So each direction is taken as a whole from the frame with more
+        tokens in it, the later one where they are equal.
+        """
+        came = self if self._tokens_in > other._tokens_in else other
+        went = self if self._tokens_out > other._tokens_out else other
+        return Usage(
+            input_tokens=came.input_tokens,
+            cache_read_tokens=came.cache_read_tokens,
+            cache_write_tokens=came.cache_write_tokens,
+            audio_input_tokens=came.audio_input_tokens,
+            output_tokens=went.output_tokens,
+            reasoning_tokens=went.reasoning_tokens,
+            audio_output_tokens=went.audio_output_tokens,
+            server_tool_calls=max(self.server_tool_calls, other.server_tool_calls),
+            model=other.model or self.model,
+            provider=other.provider or self.provider,
+        )
 
     @classmethod
     def of(cls, reported: object) -> Usage:

@@ -7,7 +7,7 @@ import inspect
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from time import thread_time_ns
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -645,3 +645,23 @@ def test_wrapping_is_transparent_to_errors() -> None:
         work()
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+def test_an_int_of_settle_is_of_the_dimension_that_was_named_also_when_cpu_is_measured() -> None:
+    @budgeted(tokens=9, settle=lambda _result: 5, measure=("cpu",))
+    def work() -> str:
+        return "reply"
+
+    with task_budget(tokens=100) as budget:
+        assert work() == "reply"
+    assert budget.spent("tokens") == 5
+
+
+def test_a_settle_that_is_no_callable_is_refused_at_decoration() -> None:
+    with pytest.raises(ConfigurationError, match="settle=5"):
+        budgeted(tokens=5, settle=cast("Any", 5))(print)
+
+
+def test_seconds_cannot_be_held_by_a_call() -> None:
+    with pytest.raises(InvalidAmount, match="millis"):
+        budgeted(seconds=5)(print)

@@ -922,3 +922,18 @@ class TestAsyncGenerators:
                 _ = [item async for item in self.break_after(items)]
             assert books(budget) == (0, 0, 100, 0)
         assert told(events) == [(*expected, {"tokens": 0})]
+
+
+def test_a_second_settlement_by_default_means_what_is_held() -> None:
+    with task_budget(tokens=100):
+        released = reserve_nowait(tokens=50)
+        released.release()
+        with pytest.raises(AlreadySettled):
+            released.commit()
+        committed = reserve_nowait(tokens=30)
+        committed.commit(20)
+        with pytest.raises(AlreadySettled):
+            committed.commit()
+        with pytest.raises(AlreadySettled):
+            committed.record(25)
+        assert committed.commit(20) == "committed"

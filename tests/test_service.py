@@ -14,7 +14,6 @@ import pytest
 from budgetware import (
     QuotaService,
     budgeted,
-    charge,
     connect,
     reserve,
     reserve_nowait,
@@ -188,11 +187,7 @@ def tool() -> str:
     return "ran"
 
 
-def charge_one() -> object:
-    return charge(calls=1)
-
-
-@pytest.mark.parametrize("call", [spend, tool, charge_one])
+@pytest.mark.parametrize("call", [spend, tool])
 def test_strict_refuses_calls_outside_any_task(call: Callable[[], object]) -> None:
     with connect(strict=True):
         with pytest.raises(NoBudget, match="task_budget"):

@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from decimal import Decimal
@@ -1046,3 +1046,61 @@ def test_names_within_the_grammar_are_taken(name: str) -> None:
 def test_names_beyond_the_grammar_are_refused(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="task name"):
         task_budget(name, tokens=1)
+
+
+def test_a_carve_that_owed_less_after_its_child_ended_strands_nothing() -> None:
+    with task_budget("root", tokens=1_000) as root:
+        with task_budget("a", tokens=100, carve=True) as a:
+            with task_budget("b", tokens=80, carve=True):
+                a.charge(tokens=60)
+            assert root.snapshot()["tokens"].granted == 40
+        shown = root.snapshot()["tokens"]
+    assert (shown.spent, shown.granted, shown.remaining) == (60, 0, 940)
+
+
+async def test_finish_in_a_task_that_is_being_cancelled_leaves_the_keep_for_its_owner() -> None:
+    with pytest.raises(BudgetTerminated):  # noqa: PT012
+        async with task_budget(tokens=100, keep={"tokens": 20}, policy="terminate") as budget:
+            budget.charge(tokens=80)
+            try:
+                async with reserve(tokens=1):
+                    """Not reached."""
+            except BaseException:
+                async with budget.finish(), reserve(tokens=20):
+                    await anyio.sleep(0)
+                raise
+    async with budget.finish(), reserve(tokens=20) as reservation:
+        await anyio.sleep(0)
+        reservation.commit(12)
+    assert budget.spent("tokens") == 92
+
+
+@pytest.mark.parametrize("name", ["gpu_tokens", "custom3", "tokens2", "call_seconds"])
+def test_a_dimension_that_is_no_slip_of_the_pen_is_declared_by_its_limit(name: str) -> None:
+    limit: dict[str, Any] = {name: 5}
+    with task_budget(**limit) as budget:
+        budget.charge(**{name: 2})
+    assert budget.spent(name) == 2
+
+
+@pytest.mark.parametrize("name", ["token", "tokns", "toknes", "call", "milis", "usd_micros"])
+def test_a_slip_of_the_pen_is_refused(name: str) -> None:
+    limit: dict[str, Any] = {name: 5}
+    with pytest.raises(InvalidAmount, match="did you mean"):
+        task_budget(**limit)
+
+
+async def test_a_task_stream_that_ends_by_itself_after_its_deadline_ends_normally() -> None:
+    clock = HandClock()
+    with connect(clock=clock) as service:
+
+        @service.task_budget("slow", seconds=0.01)
+        async def items() -> AsyncGenerator[int, None]:
+            yield 1
+            yield 2
+
+        seen: list[int] = []
+        async for item in items():
+            seen.append(item)
+            clock.advance(1)
+    assert seen == [1, 2]

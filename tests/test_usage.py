@@ -584,3 +584,9 @@ def test_garbage_is_unknown_or_refused(reported: object) -> None:
     except InvalidAmount:
         return
     assert usage is None or usage.total_tokens >= 0
+
+
+def test_a_later_frame_that_tells_what_was_cached_counts_no_token_twice() -> None:
+    first = Usage(input_tokens=100)
+    later = Usage(input_tokens=20, cache_read_tokens=80, output_tokens=5)
+    assert first.highest(later) == later

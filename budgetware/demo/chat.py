@@ -61,22 +61,16 @@ class Chunk:
 class ReportedUsage:
     """What the endpoint said it used, summed over the streams that came to their end."""
 
-    streams: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    streams_without_usage: int = 0
 
     @property
     def tokens(self) -> int:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def add(self, usage: ReportedTokens | None) -> None:
+    def add(self, usage: ReportedTokens) -> None:
         """Count one finished stream."""
-        self.streams += 1
-        if usage is None:
-            self.streams_without_usage += 1
-            return
         self.prompt_tokens += usage["prompt_tokens"]
         self.completion_tokens += usage["completion_tokens"]
 
@@ -130,7 +124,8 @@ class ChatClient:
                 usage = usage_in(event) or usage
                 if text := text_in(event):
                     yield Chunk(text)
-        self.reported.add(usage)
+        if usage is not None:
+            self.reported.add(usage)
         yield Chunk("", usage)
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:

@@ -58,8 +58,8 @@ def to_json(result: Result) -> dict[str, Any]:
         "totals": {
             "calls": len(journal.rows),
             "decisions": {name: decisions.count(name) for name in sorted(set(decisions))},
-            "reserved_tokens": sum(row.reserved or 0 for row in journal.rows),
-            "charged_tokens": sum(row.charged or 0 for row in journal.rows),
+            "reserved_tokens": journal.reserved_tokens,
+            "charged_tokens": journal.settled_tokens + journal.cut_tokens,
         },
         "snapshot": result.snapshot,
         "comparison": result.comparison.to_dict(),

@@ -33,6 +33,11 @@ class Row:
     ms: int
     settled: bool
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the call never ran, and so held nothing."""
+        return self.decision == "rejected" or (self.decision == "terminated" and not self.charged)
+
 
 class Journal:
     """Collects the events of a run and keeps a row for each."""
@@ -53,6 +58,11 @@ class Journal:
         self.events.append(event)
         self.rows.append(row)
         return row
+
+    @property
+    def reserved_tokens(self) -> int:
+        """What was held in all, one call after another."""
+        return sum(row.reserved or 0 for row in self.rows if not row.is_refused)
 
     @property
     def settled_tokens(self) -> int:

@@ -31,7 +31,7 @@ class PlainScreen:
         """Print the call."""
         line = f"{row.number:>4}  {row.name:<9}  {tail(row.document, 28):<28}  {row.decision}"
         if row.charged is not None:
-            asked = "held" if row.charged else "asked"
+            asked = "asked" if row.is_refused else "held"
             line = f"{line:<59}{asked} {row.reserved}, charged {row.charged}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

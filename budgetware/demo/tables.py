@@ -14,7 +14,6 @@ from .job import Result
 from .journal import Row
 
 _STYLES = {"admitted": "green", "rejected": "yellow"}
-_NOT_CALLED_TOKENS = ""
 
 
 def balances_table(snapshot: Mapping[str, Any], keep: Mapping[str, object]) -> Table:
@@ -109,4 +108,4 @@ def _amount(amount: object) -> str:
 
 
 def _tokens(amount: int | None) -> str:
-    return _NOT_CALLED_TOKENS if amount is None else f"{amount:,}"
+    return "" if amount is None else f"{amount:,}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from .dims import BUILT_IN, from_units, known_dim
@@ -46,6 +47,12 @@ class Snapshot:
     path: str
     verdict: Verdict
     dims: Mapping[str, Balance]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", MappingProxyType(dict(self.dims)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Snapshot, (self.name, self.id, self.path, self.verdict, dict(self.dims))
 
     def __getitem__(self, dim: str) -> Balance:
         balance = self.dims.get(dim)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar, cast, overload
 
 from ..errors import ConfigurationError, InvalidAmount
-from .dims import BUILT_IN, MAX_AMOUNT, declare, from_units, known_dim, to_units
+from .dims import BUILT_IN, MAX_AMOUNT, declare, from_units, known_dim, show, to_units
 from .verdict import CONTINUE, Verdict
 
 MAX_SPENT: Final = 2**64 - 1
@@ -61,9 +61,9 @@ class Limit:
 
 def _check_number(what: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal | float):
-        raise InvalidAmount(f"{what} must be a number, not {type(value).__name__}")
+        raise InvalidAmount(f"{what}={show(value)}: give a number, not {type(value).__name__}")
     if isinstance(value, int) and value < 0:
-        raise InvalidAmount(f"{what} cannot be negative; give one above 0")
+        raise InvalidAmount(f"{what}={show(value)}: it cannot be negative; give one above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +220,8 @@ class Budget:
 def _without_duplicates(limits: object) -> dict[str, Limit | Price]:
     if isinstance(limits, Mapping):
         limits = cast("Mapping[str, Limit | Price]", limits).items()
+    if not isinstance(limits, Iterable):
+        raise ConfigurationError(f"Budget({show(limits)}): give limits by dimension")
     pairs = cast("Iterable[tuple[str, Limit | Price]]", limits)
     given: dict[str, Limit | Price] = {}
     for name, limit in pairs:

@@ -67,7 +67,7 @@ def known_dim(name: str) -> str:
 def declare(name: str) -> str:
     """Make `name` a dimension, as limiting it does.
 
-    A name close to a built-in one is taken for a slip of the pen and refused.
+    A name one keystroke away from a built-in one is taken for a slip of the pen and refused.
     """
     known = _declared.get(name)
     if known is not None:
@@ -82,9 +82,29 @@ def check_dim(name: str) -> None:
     """Raise `InvalidAmount` unless `name` is a dimension or could be declared as one."""
     if name in _declared:
         return
-    near_miss = _nearest(name, BUILT_IN, 0.8)
-    if near_miss or name == "usd_micros" or not USER_DIM.fullmatch(name):
+    if name == "seconds":
+        raise InvalidAmount("seconds is the wall clock of a task, no dimension: its name is millis")
+    slip = [known for known in BUILT_IN if _is_slip(name, known)]
+    if slip or name == "usd_micros" or not USER_DIM.fullmatch(name):
         raise _unknown(name, BUILT_IN)
+
+
+def _is_slip(name: str, known: str) -> bool:
+    """Whether one keystroke is wrong in `name`: a letter missing, doubled, swapped or another.
+
+    A digit more or another one is no slip: `custom3` is a dimension of its own.
+    """
+    if name.rstrip("0123456789") == known.rstrip("0123456789"):
+        return False
+    if len(name) < len(known):
+        name, known = known, name
+    if len(name) == len(known):
+        wrong = [i for i in range(len(name)) if name[i] != known[i]]
+        swapped = (
+            len(wrong) == 2 and name[wrong[0]] + name[wrong[1]] == known[wrong[1]] + known[wrong[0]]
+        )
+        return len(wrong) == 1 or swapped
+    return any(name[:i] + name[i + 1 :] == known for i in range(len(name)))
 
 
 def _nearest(name: str, among: Iterable[str], cutoff: float) -> list[str]:

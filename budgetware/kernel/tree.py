@@ -327,9 +327,20 @@ def give_back(cell: Cell) -> None:
         return
     cell.free = 0
     cell.returned += rest
-    for lender in lenders:
-        lender.granted -= rest
-        lender.free += rest
-        refloor(lender)
+    _free_up(lenders, rest)
     if lenders[-1].node.ended:
         give_back(lenders[-1])
+
+
+def _free_up(lenders: Sequence[Cell], units: int) -> None:
+    """Turn what was granted into room; a carve that owes less by that takes less from its own."""
+    top = lenders[-1]
+    debt = max(0, -top.free)
+    for lender in lenders:
+        lender.granted -= units
+        lender.free += units
+        refloor(lender)
+    paid = debt - max(0, -top.free)
+    above = top.node.lent.get(top.dim, ())
+    if paid and above:
+        _free_up(above, paid)

@@ -32,7 +32,7 @@ async def failure_of(endpoint: Endpoint) -> ModelFailed:
         with pytest.raises(ModelFailed) as caught:
             async for _ in client.stream(REQUEST):
                 pass
-    assert client.reported.streams == 0
+    assert client.reported.tokens == 0
     return caught.value
 
 
@@ -66,13 +66,13 @@ async def test_request_asks_for_a_stream_with_usage_and_a_limit() -> None:
 async def test_client_sums_what_the_endpoint_reported() -> None:
     with chat_server() as server:
         _, client = await ask(server)
-    assert (client.reported.streams, client.reported.tokens) == (1, 6)
+    assert (client.reported.prompt_tokens, client.reported.completion_tokens) == (2, 4)
 
 
-async def test_endpoint_that_reports_no_usage_is_counted_apart() -> None:
+async def test_endpoint_that_reports_no_usage_is_not_made_up_for() -> None:
     with chat_server(reports_usage=False) as server:
-        _, client = await ask(server)
-    assert (client.reported.streams_without_usage, client.reported.tokens) == (1, 0)
+        chunks, client = await ask(server)
+    assert (chunks[-1].usage, client.reported.tokens) == (None, 0)
 
 
 async def test_cancelling_the_reader_closes_the_connection() -> None:
@@ -92,7 +92,7 @@ async def test_closing_the_generator_early_closes_the_connection() -> None:
             async with aclosing(client.stream(REQUEST)) as chunks:
                 assert (await anext(chunks)).text == WORDS[0]
             assert await anyio.to_thread.run_sync(server.hung_up.wait, 5)
-    assert client.reported.streams == 0
+    assert client.reported.tokens == 0
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ async def test_refused_agent_stops_and_answers_out_of_what_is_kept(
     assert 1 <= decisions(result, "summarise").count("rejected") <= plan.parallel
     assert decisions(result, "answer") == ["admitted"]
     assert result.comparison.spent <= 300
+    assert result.journal.reserved_tokens < sum(row.reserved or 0 for row in result.journal.rows)
     assert "tokens left" in result.outcome.ended_by
     assert result.comparison.equal
 
