@@ -1059,20 +1059,25 @@ def test_a_carve_that_owed_less_after_its_child_ended_strands_nothing() -> None:
 
 
 async def test_finish_in_a_task_that_is_being_cancelled_leaves_the_keep_for_its_owner() -> None:
-    with pytest.raises(BudgetTerminated):  # noqa: PT012
-        async with task_budget(tokens=100, keep={"tokens": 20}, policy="terminate") as budget:
-            budget.charge(tokens=80)
-            try:
-                async with reserve(tokens=1):
-                    """Not reached."""
-            except BaseException:
-                async with budget.finish(), reserve(tokens=20):
-                    await anyio.sleep(0)
-                raise
+    budget = task_budget(tokens=100, keep={"tokens": 20}, policy="terminate")
+    with pytest.raises(BudgetTerminated):
+        await overrun_and_finish(budget)
     async with budget.finish(), reserve(tokens=20) as reservation:
         await anyio.sleep(0)
         reservation.commit(12)
     assert budget.spent("tokens") == 92
+
+
+async def overrun_and_finish(budget: TaskBudget) -> None:
+    async with budget:
+        budget.charge(tokens=80)
+        try:
+            async with reserve(tokens=1):
+                """Not reached."""
+        except BaseException:
+            async with budget.finish(), reserve(tokens=20):
+                await anyio.sleep(0)
+            raise
 
 
 @pytest.mark.parametrize("name", ["gpu_tokens", "custom3", "tokens2", "call_seconds"])
