@@ -3,6 +3,7 @@
 See `task_budget`, `budgeted` and `reserve`; errors are in `budgetware.errors`.
 """
 
+from .bindings import principal
 from .budgets import current_budget, task_budget
 from .decorators import budgeted
 from .errors import BudgetExceeded, BudgetTerminated, BudgetwareError, QuotaExceeded
@@ -10,7 +11,9 @@ from .events import UsageEvent
 from .kernel.budget import Budget, Limit
 from .kernel.dims import Dim
 from .kernel.verdict import Verdict
-from .policies import Reject, Terminate
+from .policies import Reject, Terminate, Throttle
+from .quota_tokens import QuotaToken
+from .quotas import Capacity, Concurrency, Rate, Resource
 from .reservations import Reservation, charge, reserve, reserve_nowait
 from .service import QuotaService, connect
 from .tasks import TaskBudget
@@ -21,14 +24,20 @@ __all__ = [
     "BudgetExceeded",
     "BudgetTerminated",
     "BudgetwareError",
+    "Capacity",
+    "Concurrency",
     "Dim",
     "Limit",
     "QuotaExceeded",
     "QuotaService",
+    "QuotaToken",
+    "Rate",
     "Reject",
     "Reservation",
+    "Resource",
     "TaskBudget",
     "Terminate",
+    "Throttle",
     "Usage",
     "UsageEvent",
     "Verdict",
@@ -36,6 +45,7 @@ __all__ = [
     "charge",
     "connect",
     "current_budget",
+    "principal",
     "reserve",
     "reserve_nowait",
     "task_budget",

@@ -29,6 +29,9 @@ left_behind: deque[Callable[[], object]] = deque()
 """Bookings of collected reservations. A finalizer may run inside the critical section of its own
 thread, so it only appends here; the next close look or snapshot books them."""
 
+waiting: dict[Any, None] = {}
+"""Who waits for room, in any service; whoever gives room back looks here first."""
+
 _free_in_child: Any = getattr(_lock, "_at_fork_reinit", None)
 if hasattr(os, "register_at_fork") and _free_in_child is not None:
     os.register_at_fork(after_in_child=_free_in_child)

@@ -6,14 +6,18 @@ Not here: what a task is (`tasks`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+from .amounts import Price
 from .errors import ConfigurationError
-from .frames import HasRuntime, Runtime, current
-from .holds import Price
+from .frames import current
 from .kernel.dims import check_name
-from .limits import LimitValue, parse_limits, parse_share
+from .limits import NO_LIMITS, LimitValue, parse_limits, parse_share
+from .plans import HasLimits, OnWarn, TaskPlan, Unpriced
 from .policies import DEFAULT, PolicyLike, parse_policy
-from .tasks import OnWarn, TaskBudget, TaskPlan, Unpriced
+from .runtime import HasRuntime, Runtime
+from .tasks import TaskBudget
 
 
 def task_budget(
@@ -37,7 +41,8 @@ def task_budget(
     catches.
 
     Args:
-        name: for people and dashboards; a decorated function gives its own.
+        name: for people and dashboards; a decorated function gives its own. Where it is a
+            template of the manifest, that gives what is not given here; needed without limits.
         policy: `"reject"` (the default, `Reject(patience=100)`) or `"terminate"`, or an object.
         principal: on whose behalf; inner ones replace outer ones.
         warn_at: share of every limit, between 0 and 1, above which it is in `warn`.
@@ -54,6 +59,7 @@ def task_budget(
     Raises:
         ConfigurationError, InvalidAmount: at once; nothing has changed.
         BudgetExceeded: on entering, where the parent has not enough for a carve.
+        ConfigurationError: on entering, without limits, where no template has that name.
     """
     if unpriced not in ("error", "allow"):
         raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
@@ -65,7 +71,9 @@ def task_budget(
         raise ConfigurationError(f"service={str(service)[:40]!r}: give what connect() returns")
     share = None if warn_at is None else parse_share(warn_at)
     plan = TaskPlan(
-        parse_limits(limits, share=share, keep=keep),
+        NO_LIMITS
+        if name and not (limits or keep)
+        else parse_limits(limits, share=share, keep=keep),
         None if name is None else check_name("task", name),
         DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
         None if principal is None else check_name("principal", principal),
@@ -75,7 +83,32 @@ def task_budget(
         unpriced,
         None if service is None else service.runtime,
     )
+    if name is not None:
+        given = {"policy": policy, "warn_at": warn_at, "keep": keep}
+        given |= {"carve": carve or None, "unpriced": None if unpriced == "error" else unpriced}
+        plan.override = lambda template: _overridden(plan, template, given, limits)
     return TaskBudget(plan)
+
+
+def _overridden(
+    plan: TaskPlan, template: HasLimits, given: Mapping[str, Any], limits: Mapping[str, LimitValue]
+) -> TaskPlan:
+    """The plan of a task whose name is a template: keywords override it key by key."""
+    options = dict(template.options) | {k: v for k, v in given.items() if v is not None}
+    merged = dict(template.limits)
+    if "seconds" in limits or "millis" in limits:
+        merged.pop("seconds", None)
+        merged.pop("millis", None)
+    share = None if options.get("warn_at") is None else parse_share(options["warn_at"])
+    return replace(
+        plan,
+        limits=parse_limits(merged | limits, share=share, keep=options.get("keep")),
+        policy=parse_policy(options.get("policy")) or DEFAULT,
+        warn_share=share,
+        carve=options.get("carve", False),
+        unpriced=options.get("unpriced", "error"),
+        override=None,
+    )
 
 
 def current_budget() -> TaskBudget | None:

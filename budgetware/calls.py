@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from .clock import parse_max_wait
 from .errors import ConfigurationError
 from .kernel.dims import check_name
 from .policies import Policy, parse_policy
@@ -23,7 +24,16 @@ OPERATIONS = {"tool": "execute_tool", "llm": "chat", "embeddings": "embeddings"}
 class Call:
     """One call site; shared by all its calls, never changed."""
 
-    __slots__ = ("kind", "model", "name", "on_error", "operation", "policy", "provider")
+    __slots__ = (
+        "kind",
+        "model",
+        "name",
+        "on_error",
+        "operation",
+        "policy",
+        "provider",
+        "wait_seconds",
+    )
 
     def __init__(
         self,
@@ -33,6 +43,7 @@ class Call:
         model: str | None = None,
         provider: str | None = None,
         policy: object = None,
+        max_wait: float | str | None = None,
         on_error: OnError = "charge",
     ) -> None:
         if kind is not None and kind not in OPERATIONS:
@@ -50,6 +61,7 @@ class Call:
         self.model = _text("model", model)
         self.provider = _text("provider", provider)
         self.policy: Policy | None = parse_policy(policy)
+        self.wait_seconds = parse_max_wait(max_wait)
         self.on_error = on_error
 
     def releases(self, error: Exception) -> bool:

@@ -52,3 +52,10 @@ def parse_seconds(what: str, value: object) -> float:
             f"{what}={show(value)}: give seconds above 0, or a text such as '30s' or '2h30m'"
         )
     return seconds
+
+
+def parse_max_wait(value: object) -> float | None:
+    """Return the longest wait in seconds; None stays None, 0 is no wait at all."""
+    if value is None or (value == 0 and type(value) in (int, float)):
+        return None if value is None else 0.0
+    return parse_seconds("max_wait", value)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from . import holds
-from .admission import Refusal, refuse_async, refuse_sync
+from .amounts import Price, check_amounts_later
+from .bindings import Target, aim, check_target
 from .calls import Call, OnError
 from .errors import ConfigurationError
 from .frames import Shape, current, current_frame
 from .generators import drive, drive_async
-from .holds import Hold, Price
+from .holding import enter_hold, leave_hold
+from .holds import Hold
 from .kernel.dims import ABOVE_MAX, NAME, check_name, show, to_units
 from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
 from .outcomes import tell_quick
@@ -31,6 +32,7 @@ from .quick import (
     quick,
     settle_plainly,
 )
+from .requests import Answer, admit_async, admit_sync, request, request_amounts
 from .retry import Retrying, retried
 from .settlement import Report
 from .streams import CallStream
@@ -52,6 +54,7 @@ class Site:
         "implies_cpu",
         "settle",
         "shape",
+        "target",
         "timed",
     )
 
@@ -62,12 +65,14 @@ class Site:
         amounts: Mapping[str, AmountOf],
         settle: Settle | None,
         measure: frozenset[str],
+        target: Target | None = None,
     ) -> None:
         if settle is not None and not callable(settle):
             raise ConfigurationError(f"settle={show(settle)}: give a callable of the result")
         self.fn = fn
         self.call = call
         self.settle = settle
+        self.target = target
         self.cpu = "cpu" in measure
         self.timed = "time" in measure
         self.computed = [(dim, of) for dim, of in amounts.items() if callable(of)]
@@ -75,39 +80,44 @@ class Site:
         self.implies_cpu = self.cpu and "cpu_micros" not in amounts
         if self.implies_cpu:
             fixed["cpu_micros"] = 1  # enough to be refused while there is debt
-        self.amounts = holds.check_amounts_later(fixed, [dim for dim, _of in self.computed])
+        self.amounts = check_amounts_later(fixed, [dim for dim, _of in self.computed])
         self.shape = Shape.of(call.operation, self.amounts, call.model)
 
     @property
     def is_plain(self) -> bool:
         """Whether all its calls hold the same, and may take the quick lane."""
-        return not (self.computed or self.cpu or self.timed)
+        return not (self.computed or self.cpu or self.timed or self.target is not None)
 
-    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hold | Refusal:
+    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
         """Hold what this call needs, in the current frame, or say who refuses."""
         frame = current.get(None)
         if frame is None or not frame.chain:
             frame = current_frame()
         call = self.call
-        if self.computed:
+        if self.computed or self.target is not None:
             amounts = self.amounts
             for dim, of in self.computed:
                 value = of(*args, **kwargs)
                 if type(value) is not int or not 0 <= value < ABOVE_MAX or dim == "usd":
                     value = to_units(dim, value)
                 amounts += ((dim, value),)
-            answer = holds.hold(frame, call, amounts)
+            if self.target is not None:
+                frame, amounts = aim(frame, self.target, None, amounts, defaults_to_one=True)
+            answer = request_amounts(frame, call, amounts)
         elif frame.limits_usd and call.model is not None:
-            answer = holds.hold(frame, call, self.amounts)
+            answer = request_amounts(frame, call, self.amounts)
         else:
             plan = frame.plan(self.shape)
-            answer = holds.request(frame, call, plan.items, plan.tally)
-        if isinstance(answer, Hold):
-            if self.timed:
-                answer.started_ns = frame.now_ns()
-            if self.implies_cpu:
-                answer.implied = ("cpu_micros",)
-        return answer
+            answer = request(frame, call, plan.items, plan.tally)
+        return self.admitted(answer) if isinstance(answer, Hold) else answer
+
+    def admitted(self, hold: Hold) -> Hold:
+        """The call may start now."""
+        if self.timed:
+            hold.started_ns = hold.frame.now_ns()
+        if self.implies_cpu:
+            hold.implied = ("cpu_micros",)
+        return hold
 
     def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:
         """Settle after a normal return."""
@@ -164,9 +174,9 @@ def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call t
                 settle_plainly(plan, site, result)
             return result
         hold = site.open(args, kwargs)
-        if isinstance(hold, Refusal):
-            await refuse_async(hold)
-        if hold.span is not None or site.cpu:
+        if not isinstance(hold, Hold):
+            hold = site.admitted(await admit_async(hold))
+        if hold.span is not None or site.cpu or hold.frame.is_throttled:
             return await _watched_async(site, hold, args, kwargs)
         try:
             result = await fn(*args, **kwargs)
@@ -184,6 +194,7 @@ async def _watched_async(
 ) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
+    holding = enter_hold(hold) if hold.frame.is_throttled else None
     try:
         if span is not None:
             span.attach()
@@ -191,6 +202,8 @@ async def _watched_async(
             running = site.fn(*args, **kwargs)
             result = await (running if meter is None else Metered(running, meter))
         finally:
+            if holding is not None:
+                leave_hold(holding)
             if span is not None:
                 span.detach()
     except BaseException as error:
@@ -232,8 +245,8 @@ def _function(site: Site) -> Callable[..., Any]:
                 settle_plainly(plan, site, result)
             return result
         hold = site.open(args, kwargs)
-        if isinstance(hold, Refusal):
-            refuse_sync(hold)
+        if not isinstance(hold, Hold):
+            hold = site.admitted(admit_sync(hold))
         return _watched(site, hold, args, kwargs)
 
     return run
@@ -242,6 +255,7 @@ def _function(site: Site) -> Callable[..., Any]:
 def _watched(site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
+    holding = enter_hold(hold) if hold.frame.is_throttled else None
     try:
         if span is not None:
             span.attach()
@@ -252,6 +266,8 @@ def _watched(site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, An
         finally:
             if meter is not None:
                 meter.stop()
+            if holding is not None:
+                leave_hold(holding)
             if span is not None:
                 span.detach()
     except BaseException as error:
@@ -288,11 +304,13 @@ def budgeted(fn: F, /) -> F: ...
 def budgeted(
     *,
     settle: Settle | None = None,
+    target: Target | None = None,
     kind: str | None = "tool",
     name: str | None = None,
     model: str | None = None,
     provider: str | None = None,
     policy: PolicyLike = None,
+    max_wait: float | str | None = None,
     on_error: OnError = "charge",
     retry: Retrying | None = None,
     measure: tuple[Measure, ...] = (),
@@ -305,11 +323,13 @@ def budgeted(
     /,
     *,
     settle: Settle | None = None,
+    target: Target | None = None,
     kind: str | None = "tool",
     name: str | None = None,
     model: str | None = None,
     provider: str | None = None,
     policy: PolicyLike = None,
+    max_wait: float | str | None = None,
     on_error: OnError = "charge",
     retry: Retrying | None = None,
     measure: tuple[Measure, ...] = (),
@@ -326,10 +346,13 @@ def budgeted(
         settle: from the result (of a generator: each item, cumulative, None to skip) to what was
             really used: an int where one dimension is held, a mapping, or anything `Usage.of`
             reads. If it raises, the call is charged in full and its error reaches the caller.
+        target: a `QuotaToken`, or the name of a resource, to draw on: the amount given for its
+            dimension, else 1 where it is a `Concurrency` or counts calls.
         kind: `"tool"`, `"llm"` or `"embeddings"`, for the span; None: no span.
         name: by default the function's.
         model, provider: a named model has its price held, where `usd` is limited.
         policy: may be stricter than the payers' own, never weaker.
+        max_wait: the longest wait for a payer that throttles, in seconds or as a text; 0: none.
         on_error: `"release"`, or a callable of the exception that answers so: nothing was paid.
         retry: tenacity's `AsyncRetrying` or `Retrying`; each attempt is a reservation of its own.
         measure: `"cpu"` charges `cpu_micros`, what the call itself ran; `"time"` fills
@@ -342,21 +365,23 @@ def budgeted(
         BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice: at the call, before it starts.
     """
 
-    def decorate(target: Any) -> Any:
-        if type(target) in (staticmethod, classmethod):
-            return type(target)(decorate(target.__func__))
-        if not callable(target):
-            raise ConfigurationError(f"@budgeted on a {type(target).__name__}: give a function")
+    def decorate(function: Any) -> Any:
+        if type(function) in (staticmethod, classmethod):
+            return type(function)(decorate(function.__func__))
+        if not callable(function):
+            raise ConfigurationError(f"@budgeted on a {type(function).__name__}: give a function")
         call = Call(
             kind=kind,
-            name=name or _name_of(target),
+            name=name or _name_of(function),
             model=model,
             provider=provider,
             policy=policy,
+            max_wait=max_wait,
             on_error=on_error,
         )
         measures = check_measures(measure)
-        site = Site(target, call, amounts or {"calls": 1}, settle, measures)
+        held = amounts or ({"calls": 1} if target is None else {})
+        site = Site(function, call, held, settle, measures, check_target(target))
         return _decorate(site, retry)
 
     return decorate if fn is None else decorate(fn)

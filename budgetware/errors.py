@@ -136,25 +136,60 @@ class BudgetExceeded(BudgetwareError):
     def __str__(self) -> str:
         of = "" if self.limit is None else f" of {self.limit}"
         text = (
-            f"{self._whose()} has {self.available}{of} {self.dim} left, "
+            f"{self._whose()} has {self.available}{of} {self._units_word()} left, "
             f"{self.requested} requested: "
         )
         if self.retry_after is not None:
             return text + f"retry after {self.retry_after:.3g} s, or ask for less"
+        return text + self._advice()
+
+    def _units_word(self) -> str:
+        return self.dim
+
+    def _advice(self) -> str:
         if self.available > 0:
-            return text + "ask for less, finish with what is left, or top_up the budget"
-        return text + "finish without this call, or top_up the budget"
+            return "ask for less, finish with what is left, or top_up the budget"
+        return "finish without this call, or top_up the budget"
 
 
 class QuotaExceeded(BudgetExceeded):
-    """A resource had not enough, or not in time; `resource` is its name."""
+    """A shared quota had not enough, or not in time.
 
-    def __init__(self, *, resource: str, **fields: Any) -> None:
+    Attributes:
+        resource: its name; that of the principal, or of the task, where theirs was short.
+        waited_seconds: how long the call waited for it in vain.
+    """
+
+    def __init__(
+        self,
+        *,
+        resource: str,
+        whose: str = "resource",
+        waited_seconds: float = 0.0,
+        units: str | None = None,
+        **fields: Any,
+    ) -> None:
         super().__init__(**fields)
         self.resource = resource
+        self.waited_seconds = waited_seconds
+        self._what = whose
+        self._units = units
 
     def _whose(self) -> str:
-        return f"resource {self.resource!r}"
+        whose = {
+            "task": f"task {self.resource!r}",
+            "token": f"the allowance of a token of {self.resource!r}",
+            "principal": f"principal {self.resource!r}",
+        }.get(self._what, f"resource {self.resource!r}")
+        if not self.waited_seconds:
+            return whose
+        return f"after a wait of {self.waited_seconds:.3g} s {whose}"
+
+    def _units_word(self) -> str:
+        return self._units or self.dim
+
+    def _advice(self) -> str:
+        return "ask for less, or have its limit raised" if self.available > 0 else "do without it"
 
 
 class BudgetTerminated(BudgetwareError):

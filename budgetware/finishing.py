@@ -13,7 +13,7 @@ from .scopes import restore
 from .termination import stop_async, stop_sync, terminated
 
 if TYPE_CHECKING:
-    from .kernel.tree import Node
+    from .kernel.nodes import Node
     from .tasks import TaskBudget
 
 
@@ -53,6 +53,7 @@ class Finish:
             base.task,
             base.chain,
             principal=base.principal,
+            draws=base.draws,
             finishing=base.finishing | {node},
         )
         self._token = current.set(self._frame)

@@ -7,87 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from .accounts import acquire, drain, release
-from .clock import Clock, SystemClock
-from .events import Events
+from .accounts import acquire, release
 from .kernel.dims import known_dim
-from .kernel.tree import Item, Node, Payers, payers
-from .tallies import Tallies, Tally
-from .telemetry.service import Telemetry
+from .kernel.nodes import Cell, Item, Node, Payers, joined, payers, refresh
+from .policies import Throttle
+from .principals import Principal
+from .resources import Draw, Pool, Stake
+from .runtime import Runtime, default_runtime
+from .tallies import Tally
 
 if TYPE_CHECKING:
     from .limits import TaskLimits
-    from .pricing import PriceBook
     from .tasks import TaskBudget
 
 MAX_PLANS = 512
 Amounts = tuple[tuple[str, int], ...]
 """(dimension, units) …; hashable, so that equal ones share a plan."""
-
-
-class Runtime:
-    """What one service's tasks share: clock, prices, counts, subscribers, telemetry."""
-
-    def __init__(
-        self,
-        *,
-        clock: Clock | None = None,
-        strict: bool = False,
-        prices: PriceBook | None = None,
-        tracer_provider: Any = None,
-        meter_provider: Any = None,
-    ) -> None:
-        self.clock = clock or SystemClock()
-        self.strict = strict
-        self._prices = prices
-        self.events = Events()
-        self.tallies = Tallies()
-        self.nodes: set[Node] = set()
-        self.telemetry = Telemetry(self, tracer_provider, meter_provider)
-        self.expiring: dict[int, tuple[int, Callable[[], object]]] = {}
-        self._expiry_ns = 0
-
-    @property
-    def prices(self) -> PriceBook:
-        """Where prices come from; most programs have none to ask for."""
-        if self._prices is None:
-            from .pricing import PriceBook
-
-            self._prices = PriceBook()
-        return self._prices
-
-    def sweep(self) -> None:
-        """Book what finalizers left and what has expired. Without the lock."""
-        drain()
-        if self.expiring:
-            now_ns = self.clock.now_ns()
-            if now_ns >= self._expiry_ns:
-                self._expire(now_ns)
-
-    def expire_at(self, number: int, expires_ns: int, expire: Callable[[], object]) -> None:
-        """Call `expire` at the first sweep after `expires_ns`, unless `number` is taken out."""
-        if not self.expiring or expires_ns < self._expiry_ns:
-            self._expiry_ns = expires_ns
-        self.expiring[number] = (expires_ns, expire)
-
-    def _expire(self, now_ns: int) -> None:
-        open_ones = list(self.expiring.items())
-        later = [expires_ns for _number, (expires_ns, _fn) in open_ones if expires_ns > now_ns]
-        self._expiry_ns = min(later, default=0)
-        for number, (expires_ns, expire) in open_ones:
-            if now_ns >= expires_ns:
-                self.expiring.pop(number, None)
-                expire()
-
-
-class HasRuntime(Protocol):
-    """A service, as far as a task needs to know it."""
-
-    @property
-    def runtime(self) -> Runtime: ...
 
 
 class Shape:
@@ -118,7 +56,8 @@ _shapes: WeakValueDictionary[tuple[str, Amounts, str | None], Shape] = WeakValue
 class Plan:
     """What calls of one shape hold in one frame, and where they are counted.
 
-    `direct` says that booking what was held is one addition per payer.
+    `direct` says that booking what was held is one addition per payer, and that a call neither
+    waits nor is looked at by the clock.
     """
 
     __slots__ = ("direct", "events", "frame", "items", "observer", "tally")
@@ -129,7 +68,11 @@ class Plan:
         self.observer = frame.observer
         self.items = items
         self.tally = tally
-        self.direct = not any(dim == "memory" or above for dim, _n, (_cells, above) in items)
+        self.direct = not (
+            frame.is_throttled
+            or frame.rates
+            or any(is_special for _dim, _n, (_cells, _above, is_special) in items)
+        )
 
 
 class Frame:
@@ -137,23 +80,31 @@ class Frame:
 
     `quick` holds the plans whose calls may be held and settled without a `Hold`.
     `chain` is the task and its ancestors, innermost first; empty outside any task. Nodes in
-    `finishing` let calls of this frame spend what they keep.
+    `finishing` let calls of this frame spend what they keep. `draws` are the bound tokens, one
+    per resource, and `aim` is what its calls draw on by name. `rates` are the payers that are
+    refilled. `is_throttled`: a call may have to wait.
     """
 
     __slots__ = (
+        "_toward",
+        "aim",
         "chain",
         "deadline_ns",
+        "draws",
         "finishing",
         "has_warn",
         "held",
+        "is_throttled",
         "limits_usd",
         "name",
         "now_ns",
         "observer",
+        "outer",
         "payers",
         "plans",
         "principal",
         "quick",
+        "rates",
         "runtime",
         "tallies",
         "task",
@@ -165,14 +116,19 @@ class Frame:
         task: TaskBudget | None = None,
         chain: tuple[Node, ...] = (),
         *,
-        principal: str | None = None,
+        principal: Principal | None = None,
         finishing: frozenset[Node] = frozenset(),
+        draws: tuple[Draw, ...] = (),
+        aim: Draw | None = None,
     ) -> None:
         self.runtime = runtime
         self.task = task
         self.chain = chain
         self.principal = principal
         self.finishing = finishing
+        self.draws = draws
+        self.aim = aim
+        self.outer: Any = None
         self.name = chain[0].name if chain else ""
         self.now_ns: Callable[[], int] = runtime.clock.now_ns
         self.observer = runtime.telemetry.observer()
@@ -181,17 +137,80 @@ class Frame:
         self.quick: dict[Shape, Plan] = {}
         self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
+        self.rates: tuple[Cell, ...] = ()
+        self._toward: dict[Pool | Stake, Frame] = {}
         self.has_warn = False
         self.limits_usd = False
+        self.is_throttled = False
         is_timed = False
         for node in chain:
             limits: TaskLimits = node.owner.plan.limits
             self.has_warn = self.has_warn or limits.has_warn
             self.limits_usd = self.limits_usd or "usd" in limits.cells
             is_timed = is_timed or node.deadline_ns is not None
+            if isinstance(node.policy, Throttle):
+                self.is_throttled = True
+        if principal is not None or draws or aim is not None:
+            self._look_outward()
         self.deadline_ns = 0
         if is_timed:
             self.look_at_deadlines()
+
+    def _look_outward(self) -> None:
+        """Learn what principals and resources ask for."""
+        principal = self.principal
+        if principal is not None:
+            self.is_throttled = self.is_throttled or principal.is_throttled
+            for node in principal.node.chain:
+                self.limits_usd = self.limits_usd or "usd" in node.owner.definition.quotas
+        for draw in self.draws if self.aim is None else (self.aim, *self.draws):
+            self.limits_usd = self.limits_usd or draw.key == "usd"
+            self.is_throttled = self.is_throttled or any(
+                isinstance(node.policy, Throttle) for node in draw.pool.node.chain
+            )
+
+    def seen_anew(self) -> Frame:
+        """This frame, which is outside any task, with whoever watches it now."""
+        self.observer = self.runtime.telemetry.observer()
+        return self
+
+    def at(self, **changes: Any) -> Frame:
+        """A frame like this one, with another principal, other draws, or an aim."""
+        return Frame(
+            self.runtime,
+            self.task,
+            self.chain,
+            principal=changes.get("principal", self.principal),
+            finishing=changes.get("finishing", self.finishing),
+            draws=changes.get("draws", self.draws),
+            aim=changes.get("aim"),
+        )
+
+    def toward(self, target: Pool | Stake) -> Frame:
+        """The frame of calls that draw on `target` by name; by a bound token, where there is one.
+
+        What the target does not count is drawn as ever.
+        """
+        frame = self._toward.get(target)
+        if frame is None:
+            pool = target.pool if isinstance(target, Stake) else target
+            found = Draw(pool, target if isinstance(target, Stake) else None)
+            if found.stake is None:
+                found = next((draw for draw in self.draws if draw.pool is pool), found)
+            frame = self.at(aim=found)
+            if len(self._toward) >= MAX_PLANS:
+                self._toward.clear()
+            if not self.finishing:
+                self._toward[target] = frame
+        elif not self.chain:
+            frame.seen_anew()
+        return frame
+
+    def refresh(self) -> None:
+        """Put into rates what has come since. Locked."""
+        now_ns = self.now_ns()
+        for cell in self.rates:
+            refresh(cell, now_ns)
 
     @property
     def path(self) -> str:
@@ -215,21 +234,36 @@ class Frame:
         return [(dim, n, known.get(dim) or self._payers(dim)) for dim, n in amounts]
 
     def items_of(self, amounts: Amounts) -> list[Item]:
-        """The same for amounts that may come again; kept, outside any task apart."""
+        """The same for amounts that may come again."""
         items = self.held.get(amounts)
         if items is None:
             items = self.items(amounts)
-            if self.chain:
-                if len(self.held) >= MAX_PLANS:
-                    self.held.clear()
-                self.held[amounts] = items
+            if len(self.held) >= MAX_PLANS:
+                self.held.clear()
+            self.held[amounts] = items
         return items
 
     def _payers(self, dim: str) -> Payers:
-        name = known_dim(dim)
+        aim = self.aim
+        if aim is not None and aim.key == dim:
+            draws, is_dimension = [aim], aim.is_dimension
+        else:
+            draws = [draw for draw in self.draws if draw.key == dim and draw.is_dimension]
+            is_dimension = True
+        name = known_dim(dim) if is_dimension else dim
+        found: Payers = ((), (), name == "memory")
         try:
             acquire()
-            found = self.payers[name] = payers(self.chain, name)
+            if is_dimension:
+                found = payers(self.chain, name)
+                if self.principal is not None:
+                    nodes = self.principal.node.chain
+                    found = joined(found, [node.cell(name) for node in nodes])
+            for draw in draws:
+                found = joined(found, draw.cells)
+            rates = [cell for cell in found[0] if cell.refill is not None]
+            self.rates = tuple(dict.fromkeys((*self.rates, *rates)))
+            self.payers[name] = found
         finally:
             release()
         return found
@@ -259,48 +293,20 @@ class Frame:
 
 
 current: ContextVar[Frame] = ContextVar("budgetware_frame")
-_connected: Runtime | None = None
-_in_memory: Runtime | None = None
-
-
-def default_runtime() -> Runtime:
-    """The process-wide service's runtime; without one, that of a service in memory."""
-    global _in_memory  # noqa: PLW0603
-    if _connected is not None:
-        return _connected
-    try:
-        acquire()
-        if _in_memory is None:
-            _in_memory = Runtime()
-        return _in_memory
-    finally:
-        release()
-
-
-def set_default(runtime: Runtime | None, *, only_first: bool = False) -> bool:
-    """Make `runtime` the process-wide one; with `only_first` only if there is none."""
-    global _connected  # noqa: PLW0603
-    try:
-        acquire()
-        if only_first and _connected is not None:
-            return False
-        _connected = runtime
-        return True
-    finally:
-        release()
-
-
-def is_default(runtime: Runtime) -> bool:
-    """Say whether `runtime` is the process-wide one."""
-    return _connected is runtime
 
 
 def current_frame() -> Frame:
-    """The innermost frame of this context; outside any task, its service's.
-
-    Outside tasks a frame is made per call, so that an SDK installed meanwhile is seen.
-    """
+    """The innermost frame of this context; outside any task, its service's."""
     frame = current.get(None)
     if frame is None:
-        return Frame(default_runtime())
-    return frame if frame.chain else Frame(frame.runtime, principal=frame.principal)
+        return outside(default_runtime())
+    return frame if frame.chain else frame.seen_anew()
+
+
+def outside(runtime: Runtime) -> Frame:
+    """Where calls outside any task of a service stand; an SDK installed meanwhile is seen."""
+    frame = runtime.outside
+    if frame is None:
+        frame = runtime.outside = Frame(runtime)
+        return frame
+    return frame.seen_anew()

@@ -6,150 +6,30 @@ The machine under `reserve`, `@budgeted` and `charge`. Not here: whether there i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
 from . import outcomes
-from .accounts import acquire, book_later, drain, left_behind, release
-from .admission import Refusal, look_at_deadlines, look_closely, warn
-from .calls import PLAIN, Call
-from .errors import AlreadySettled, InvalidAmount, NoBudget
+from .accounts import acquire, book_later, release, waiting
+from .admission.decisions import warn
+from .admission.parking import serve
+from .admission.waiters import Waiter
+from .calls import Call
+from .errors import AlreadySettled
 from .events import Outcome
-from .frames import Amounts, Frame
+from .frames import Frame
 from .ids import id_of, numbers
 from .kernel.balances import worst_of
-from .kernel.dims import (
-    ABOVE_MAX,
-    check_amount,
-    check_dim,
-    from_units,
-    is_declared,
-    known_dim,
-    to_units,
-)
-from .kernel.tree import Cell, Item, correct, settle, settle_held, try_hold
+from .kernel.dims import from_units
+from .kernel.nodes import Cell, Item
+from .kernel.tree import correct, settle, settle_held
 from .kernel.verdict import CONTINUE, Verdict
-from .settlement import Reader, Report, Used, held_tokens, merge, read_quickly
+from .settlement import Reader, Report, Used, merge, read_quickly
 from .tallies import Tally, debts
 from .usage import Usage
 
 State = Literal["held", "committed", "released", "assumed"]
-Price = int | str | Decimal | float
-
-
-def check_amounts(amounts: Mapping[str, Any]) -> Amounts:
-    """Turn amounts as users give them into units, or raise `InvalidAmount`."""
-    is_plain = "usd" not in amounts and "millis" not in amounts
-    for value in amounts.values():
-        if type(value) is not int or not 0 <= value < ABOVE_MAX:
-            is_plain = False
-    if is_plain:
-        return tuple(amounts.items())
-    return tuple([(dim, _check_one(dim, value)) for dim, value in amounts.items()])
-
-
-def _check_one(dim: str, value: object) -> int:
-    if dim == "millis":
-        raise InvalidAmount(
-            "millis is wall clock and cannot be reserved: give the task seconds=..."
-        )
-    return to_units(known_dim(dim), value)
-
-
-def check_amounts_later(amounts: Mapping[str, Any], computed: Iterable[str]) -> Amounts:
-    """Check the amounts of a decorator; a slip of the pen is refused now.
-
-    A user's own dimension need not be declared yet: a limit may come later, and the call asks
-    again.
-    """
-    for dim in (*amounts, *computed):
-        check_dim(dim)
-        if dim == "millis":
-            _check_one(dim, 0)
-    return tuple(
-        (dim, to_units(dim, value) if is_declared(dim) else check_amount(dim, value))
-        for dim, value in amounts.items()
-    )
-
-
-def with_price(frame: Frame, call: Call, amounts: Amounts) -> Amounts:
-    """Add the `usd` a named model may cost at most, where some payer limits `usd`.
-
-    Raises:
-        UnknownPrice: the model has no price, and a payer does not allow that.
-    """
-    if not frame.limits_usd or call.model is None:
-        return amounts
-    held = dict(amounts)
-    if "usd" in held:
-        return amounts
-    prices = frame.runtime.prices
-    if _unpriced_allowed(frame) and prices.rates(call.model, call.provider) is None:
-        return amounts
-    return (*amounts, ("usd", prices.hold_micros(call.model, call.provider, held_tokens(held))))
-
-
-def _unpriced_allowed(frame: Frame) -> bool:
-    paying = [node for node in frame.chain if _is_limited(node.cells.get("usd"))]
-    return all(node.unpriced == "allow" for node in paying)
-
-
-def _is_limited(cell: Cell | None) -> bool:
-    return cell is not None and cell.limit is not None
-
-
-def hold(frame: Frame, call: Call, amounts: Amounts) -> Hold | Refusal:
-    """Request amounts that differ from call to call. Never waits."""
-    if left_behind:
-        drain()
-    if call.model is None or not frame.limits_usd:
-        return request(frame, call, frame.items_of(amounts), frame.tally(call.operation))
-    priced = with_price(frame, call, amounts)
-    items = frame.items(priced)
-    return request(frame, call, items, frame.tally(call.operation), priced=priced is not amounts)
-
-
-def request(
-    frame: Frame, call: Call, items: Sequence[Item], tally: Tally, *, priced: bool = False
-) -> Hold | Refusal:
-    """Hold `items` on all payers, or say who refuses. Never waits.
-
-    `priced` says that the `usd` among them was not given with the call but follows from its
-    model.
-    """
-    if not frame.chain:
-        check_strict(frame)
-    elif frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
-        look_at_deadlines(frame)
-    held = False
-    if not frame.finishing:
-        try:
-            acquire()
-            held = try_hold(items)
-            if held:
-                tally.admitted += 1
-        finally:
-            release()
-    if not held:
-        refusal = look_closely(frame, items, call, tally)
-        if refusal is not None:
-            return refusal
-    hold = Hold(frame, call, items, tally)
-    if priced:
-        hold.priced = True
-    if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:
-        hold.watch()
-    return hold
-
-
-def check_strict(frame: Frame) -> None:
-    """Outside any task nobody pays; a strict service does not allow that."""
-    if frame.runtime.strict:
-        raise NoBudget(
-            "a reservation outside any task: put it inside `async with task_budget(...)`, or "
-            "connect without strict=True"
-        )
 
 
 class Hold:
@@ -172,6 +52,7 @@ class Hold:
     told_late = False
     usage: Usage | None = None
     verdict: Verdict = CONTINUE
+    waited: Waiter | None = None
 
     def __init__(self, frame: Frame, call: Call, items: Sequence[Item], tally: Tally) -> None:
         self.frame = frame
@@ -279,6 +160,8 @@ class Hold:
                 self.frame.runtime.tallies.overdrawn(before)
         finally:
             release()
+        if waiting:
+            serve(items, self.frame.now_ns())
         if outcome != "completed":
             self.outcome = outcome
         if crossed:
@@ -317,6 +200,8 @@ class Hold:
                 self.tally.correct(self.items, before, after)
         finally:
             release()
+        if waiting:
+            serve(self.items, self.frame.now_ns())
         if correcting:
             outcomes.tell(self, "corrected", None, before=before)
         elif before != after:
@@ -367,32 +252,3 @@ class Hold:
             runtime.expiring.pop(self.number, None)
         if self.span is not None or runtime.events.listeners:
             outcomes.tell(self, self.outcome, error)
-
-
-def charge(frame: Frame, amounts: Mapping[str, Price]) -> Verdict:
-    """Book what has already happened, refused by nobody; one event.
-
-    Raises:
-        InvalidAmount: nothing has changed.
-    """
-    checked = check_amounts(amounts)
-    if not checked:
-        raise InvalidAmount("charge() books nothing: name an amount, as in charge(tokens=800)")
-    items = frame.items(checked)
-    tally = frame.tally(PLAIN.operation)
-    booking = Hold(frame, PLAIN, items, tally)
-    try:
-        acquire()
-        owed = debts(items)
-        unheld = [(dim, 0, payers) for dim, _n, payers in items]
-        crossed = settle(unheld, [n for _dim, n in checked])
-        booking.state = "committed"
-        tally.count_held(items)
-        frame.runtime.tallies.overdrawn(owed)
-        verdict = worst_of(items)
-    finally:
-        release()
-    if crossed:
-        warn(crossed)
-    booking.tell(None)
-    return verdict

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .accounts import acquire, release
-from .admission import exceeded
+from .accounts import acquire, release, waiting
+from .admission.parking import serve_cells
+from .admission.refusals import exceeded
 from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount, NoBudget
 from .kernel.budget import Limit
 from .kernel.carving import lending, raise_limit
 from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, show, to_units
-from .kernel.tree import Cell, Node, shortages
+from .kernel.nodes import Cell, Node, QuotaCell
+from .kernel.tree import shortages
+from .policies import Throttle
 from .termination import terminated
 
 if TYPE_CHECKING:
@@ -37,7 +40,12 @@ class TaskLimits:
     def put_on(self, node: Node) -> None:
         """Give the node its cells."""
         for dim, (limit, warn, keep) in self.cells.items():
-            node.cells[dim] = Cell(node, dim, limit, warn, keep)
+            kind = QuotaCell if isinstance(node.policy, Throttle) else Cell
+            node.cells[dim] = kind(node, dim, limit, warn, keep)
+
+
+NO_LIMITS = TaskLimits({}, None, None, has_warn=False)
+"""Those of a task whose name must be a template."""
 
 
 def parse_limits(
@@ -96,6 +104,7 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
     if not limits:
         raise InvalidAmount("top_up raises nothing: name a limit, as in top_up(tokens=1_000)")
     amounts, time_ns = _parse_more(limits)
+    raised: list[Cell] = []
     try:
         acquire()
         is_open = node.latch is None and not node.ended
@@ -104,6 +113,7 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
             for dim, more in amounts.items():
                 cell = node.cells[dim]
                 raise_limit(cell, more, _warn_after(cell, more, task.plan.warn_share))
+                raised.append(cell)
         if is_open and time_ns and node.deadline_ns is not None:
             node.deadline_ns += time_ns
             task.frame.look_at_deadlines()
@@ -113,6 +123,8 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
         raise terminated(node)
     if not is_open:
         raise NoBudget(f"task {node.path!r} has ended: its limits cannot be raised any more")
+    if waiting:
+        serve_cells(raised, task.frame.now_ns())
     if time_ns:
         task.scope.extend(time_ns / _NS)
 
@@ -146,7 +158,7 @@ def _check_more(node: Node, amounts: Mapping[str, int], time_ns: int) -> None:
         if cell is None or cell.limit is None:
             raise InvalidAmount(f"top_up: task {node.path!r} has no limit of {dim} to raise")
         lenders = node.lent.get(dim, ())
-        short = shortages([(dim, lending(cell, more), (lenders, ()))], frozenset())
+        short = shortages([(dim, lending(cell, more), (lenders, (), False))], frozenset())
         if short:
             raise exceeded(short[-1])
 

@@ -13,13 +13,13 @@ from .events import Outcome, UsageEvent, error_name, status_of
 from .frames import Frame, Plan
 from .ids import id_of, numbers
 from .kernel.dims import from_units
-from .kernel.tree import Item, Node
+from .kernel.nodes import Item, Node
 from .loops import current_loop
 from .termination import TerminateSignal
 from .usage import Usage
 
 if TYPE_CHECKING:
-    from .admission import Refusal
+    from .admission.refusals import Refusal
     from .holds import Hold
 
 
@@ -111,7 +111,7 @@ def _event(
     return UsageEvent(
         timestamp,
         id_of(number),
-        frame.principal,
+        None if frame.principal is None else frame.principal.name,
         frame.path,
         call.kind,
         call.name,

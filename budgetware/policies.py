@@ -1,11 +1,40 @@
-"""What happens when there is not enough: `Reject` and `Terminate`. Not here: doing it."""
+"""What happens when there is not enough: throttle, reject or terminate. Not here: doing it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .clock import parse_seconds
+from .clock import parse_max_wait, parse_seconds
 from .errors import ConfigurationError, InvalidAmount
+
+PATIENCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Let the call wait for its turn: first come, first served, weighted between quota tokens.
+
+    What could never be granted is refused at once. A wait that was in vain counts as a refusal:
+    the hundredth in a row ends the task.
+
+    Attributes:
+        max_wait: the longest wait in seconds, or a text such as `"30s"`; None: as long as it takes.
+    """
+
+    max_wait: float | str | None = None
+
+    def __post_init__(self) -> None:
+        parse_max_wait(self.max_wait)
+
+    @property
+    def patience(self) -> int | None:
+        """How many refusals in a row end the task."""
+        return PATIENCE
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """The longest wait in seconds; None: no bound."""
+        return parse_max_wait(self.max_wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +46,7 @@ class Reject:
             None: never.
     """
 
-    patience: int | None = 100
+    patience: int | None = PATIENCE
 
     def __post_init__(self) -> None:
         patience = self.patience
@@ -43,33 +72,44 @@ class Terminate:
             parse_seconds("settle_seconds", self.settle_seconds)
 
 
-Policy = Reject | Terminate
+Policy = Throttle | Reject | Terminate
 PolicyLike = Policy | str | None
 """How users give one: an object, its name, or nothing."""
-_NAMED: dict[str, Policy] = {"reject": Reject(), "terminate": Terminate()}
+_NAMED: dict[str, Policy] = {
+    "throttle": Throttle(),
+    "reject": Reject(),
+    "terminate": Terminate(),
+}
 DEFAULT = _NAMED["reject"]
+THROTTLE = _NAMED["throttle"]
 
 
 def parse_policy(value: object) -> Policy | None:
     """Return a policy given as an object or by name; None stays None."""
-    if value is None or isinstance(value, Reject | Terminate):
+    if value is None or isinstance(value, Throttle | Reject | Terminate):
         return value
     if isinstance(value, str) and value in _NAMED:
         return _NAMED[value]
-    if value is Reject or value is Terminate:
-        name = "Reject" if value is Reject else "Terminate"
-        raise ConfigurationError(f"policy={name}: call it, {name}()")
+    if isinstance(value, type) and value in (Throttle, Reject, Terminate):
+        raise ConfigurationError(f"policy={value.__name__}: call it, {value.__name__}()")
     raise ConfigurationError(
-        f"policy={str(value)[:60]!r}: give {' or '.join(map(repr, _NAMED))}, Reject(...) "
-        "or Terminate(...)"
+        f"policy={str(value)[:60]!r}: give {', '.join(map(repr, _NAMED))}, Throttle(...), "
+        "Reject(...) or Terminate(...)"
     )
 
 
+def severity(policy: Policy | None) -> int:
+    """Rank policies: terminate beats reject beats throttle; a call's own may only be stricter."""
+    if policy is None or isinstance(policy, Throttle):
+        return 0
+    return 1 if isinstance(policy, Reject) else 2
+
+
 def terminates(*policies: Policy | None) -> bool:
-    """Say whether the strictest of them ends the task; a call's own may only be stricter."""
+    """Say whether the strictest of them ends the task."""
     return any(isinstance(policy, Terminate) for policy in policies)
 
 
 def policy_name(policy: Policy) -> str:
     """The word for a policy, as in telemetry and manifests."""
-    return "terminate" if isinstance(policy, Terminate) else "reject"
+    return ("throttle", "reject", "terminate")[severity(policy)]

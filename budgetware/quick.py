@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .accounts import acquire, release
-from .admission import warn
+from .accounts import acquire, release, waiting
+from .admission.decisions import warn
+from .admission.parking import serve
 from .calls import Call
 from .frames import Plan, Shape, current
 from .holds import Hold
@@ -52,6 +53,8 @@ def book_held(plan: Plan) -> None:
         plan.tally.settled += 1
     finally:
         release()
+    if waiting:
+        serve(plan.items, plan.frame.now_ns())
 
 
 def settle_plainly(plan: Plan, site: Site, result: Any) -> None:
@@ -82,6 +85,8 @@ def _book(plan: Plan, report: Report) -> None:
             plan.frame.runtime.tallies.overdrawn(owed)
     finally:
         release()
+    if waiting:
+        serve(items, plan.frame.now_ns())
     if crossed:
         warn(crossed)
 

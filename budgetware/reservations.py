@@ -9,16 +9,19 @@ from types import TracebackType
 from typing import Any
 from weakref import ref
 
-from . import holds
 from .accounts import book_later, left_behind
-from .admission import Refusal, refuse_async, refuse_sync
+from .amounts import Price, check_amounts
+from .bindings import Target, aim, check_target
 from .calls import PLAIN, Call, OnError
 from .clock import parse_seconds
 from .errors import InvalidAmount, ReservationError
 from .frames import Amounts, current, current_frame
-from .holds import Hold, Price, State
+from .holding import Holding, enter_hold, leave_hold
+from .holds import Hold, State
+from .kernel.dims import show
 from .kernel.verdict import Verdict
 from .policies import PolicyLike
+from .requests import Answer, admit_async, admit_sync, book, request, request_amounts
 from .settlement import Used
 
 EXPIRES_SECONDS = 600.0
@@ -28,13 +31,17 @@ EXPIRES_SECONDS = 600.0
 class Reservation:
     """An amount held before a call; it ends exactly once. `reserve(...)` makes one.
 
-    Enter it (`async with`, `with`) or await it: then the current task and its ancestors pay, all
-    or none; outside any task nobody does. Granted, it does not yield to the event loop; refused,
-    it does (with `with` it cannot). A block ends it; an awaited one is ended by `commit` or
+    Enter it (`async with`, `with`) or await it: then the current task and its ancestors pay, the
+    principal and bound tokens too, all or none; with none of these nobody does. Granted, it does
+    not yield to the event loop; refused, it does (with `with` it cannot). Where a payer
+    throttles, it waits its turn. A block ends it; an awaited one is ended by `commit` or
     `release`, and is charged when it expires or is collected.
 
     Args:
+        target: a `QuotaToken`, or the name of a resource, to draw on.
+        amount: how much to draw on it, in its units; 1 where it is a `Concurrency`.
         policy: may be stricter than the payers' own, never weaker.
+        max_wait: the longest wait in seconds, or a text such as `"30s"`; 0: none.
         on_error: `"release"`, or a callable of the exception that answers so: an error of the
             block means that nothing was paid for.
         kind: `"tool"`, `"llm"` or `"embeddings"`: makes a span.
@@ -46,9 +53,13 @@ class Reservation:
 
     Raises:
         InvalidAmount: at once; nothing has changed.
-        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice: on entering; nothing is held.
+        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource,
+        TokenConsumed, BlockingInEventLoop: on entering; nothing is held.
     """
 
+    _amount: object = None
+    _holding: Holding | None = None
+    _target: Target | None = None
     _amounts: Amounts = ()
     _call = PLAIN
     _expires_seconds: float | None = None
@@ -58,8 +69,12 @@ class Reservation:
 
     def __init__(
         self,
+        target: Target | None = None,
+        amount: Price | None = None,
+        /,
         *,
         policy: PolicyLike = None,
+        max_wait: float | str | None = None,
         on_error: OnError = "charge",
         kind: str | None = None,
         name: str | None = None,
@@ -68,19 +83,33 @@ class Reservation:
         expires_in: float | str | None = None,
         **amounts: Price,
     ) -> None:
-        self._amounts = holds.check_amounts(amounts)
-        if not amounts:
+        self._amounts = check_amounts(amounts)
+        if target is not None or amount is not None:
+            self._aim(target, amount)
+        elif not amounts:
             raise InvalidAmount(
                 "reserve() holds nothing: name an amount, as in reserve(tokens=800)"
             )
         if expires_in is not None:
             self._expires_seconds = parse_seconds("expires_in", expires_in)
-        if not (kind is name is model is provider is policy is None and on_error == "charge"):
+        if not (
+            kind is name is model is provider is policy is max_wait is None and on_error == "charge"
+        ):
             self._call = Call(
                 kind=kind, name=name, model=model, provider=provider, policy=policy,
-                on_error=on_error,
+                max_wait=max_wait, on_error=on_error,
             )  # fmt: skip
         self._asked = False
+
+    def _aim(self, target: object, amount: object) -> None:
+        if target is None:
+            raise InvalidAmount(
+                "reserve(): an amount without a target; name what it is of, as in tokens=800"
+            )
+        self._target = check_target(target)
+        if amount is not None and (isinstance(amount, bool) or amount != amount):  # noqa: PLR0124
+            raise InvalidAmount(f"amount={show(amount)}: give an int of 0 or more")
+        self._amount = amount
 
     @property
     def id(self) -> str:
@@ -152,22 +181,26 @@ class Reservation:
             )
         return self._hold
 
-    def _request(self) -> Hold | Refusal:
+    def _request(self, *, may_wait: bool = True) -> Answer:
         if self._asked:
             raise ReservationError("a reservation is entered once: call reserve() again")
         self._asked = True
         frame = current.get(None)
         if frame is None or not frame.chain:
             frame = current_frame()
-        call = self._call
+        call, amounts = self._call, self._amounts
+        if self._target is not None:
+            frame, amounts = aim(frame, self._target, self._amount, amounts)
         if call.model is not None or left_behind:
-            return holds.hold(frame, call, self._amounts)
-        items = frame.items_of(self._amounts)
-        return holds.request(frame, call, items, frame.tally(call.operation))
+            return request_amounts(frame, call, amounts, may_wait=may_wait)
+        items = frame.items_of(amounts)
+        return request(frame, call, items, frame.tally(call.operation), may_wait=may_wait)
 
     def _open(self, hold: Hold) -> Reservation:
         hold.told_late = True
         self._hold = hold
+        if hold.frame.is_throttled:
+            self._holding = enter_hold(hold)
         if hold.span is not None:
             hold.span.attach()
         if self._expires_seconds is not None:
@@ -177,6 +210,8 @@ class Reservation:
     def _open_bare(self, hold: Hold) -> Reservation:
         self._hold = hold
         self._is_bare = True
+        if hold.frame.is_throttled:
+            enter_hold(hold)
         _expire_in(hold, self._expires_seconds or EXPIRES_SECONDS)
         return self
 
@@ -184,6 +219,8 @@ class Reservation:
         hold = self._held()
         if hold.span is not None and hold.told_late:
             hold.span.detach()
+        if self._holding is not None:
+            leave_hold(self._holding)
         if error is not None:
             self._cut(hold, error)
             return
@@ -206,8 +243,8 @@ class Reservation:
         if self._is_bare:
             return self
         answer = self._request()
-        if isinstance(answer, Refusal):
-            await refuse_async(answer)
+        if not isinstance(answer, Hold):
+            answer = await admit_async(answer)
         return self._open(answer)
 
     async def __aexit__(
@@ -222,8 +259,8 @@ class Reservation:
         if self._is_bare:
             return self
         answer = self._request()
-        if isinstance(answer, Refusal):
-            refuse_sync(answer)
+        if not isinstance(answer, Hold):
+            answer = admit_sync(answer)
         return self._open(answer)
 
     def __exit__(
@@ -239,15 +276,15 @@ class Reservation:
 
     async def _wait(self) -> Reservation:
         answer = self._request()
-        if isinstance(answer, Refusal):
-            await refuse_async(answer)
+        if not isinstance(answer, Hold):
+            answer = await admit_async(answer)
         return self._open_bare(answer)
 
     def now(self) -> Reservation:
         """Hold at once or raise; what `reserve_nowait` does."""
-        answer = self._request()
-        if isinstance(answer, Refusal):
-            refuse_sync(answer)
+        answer = self._request(may_wait=False)
+        if not isinstance(answer, Hold):
+            answer = admit_sync(answer)
         return self._open_bare(answer)
 
     def __del__(self) -> None:
@@ -270,6 +307,9 @@ reserve = Reservation
 
 
 def reserve_nowait(
+    target: Target | None = None,
+    amount: Price | None = None,
+    /,
     *,
     policy: PolicyLike = None,
     on_error: OnError = "charge",
@@ -282,10 +322,11 @@ def reserve_nowait(
 ) -> Reservation:
     """Hold amounts now or raise at once; the twin of `await reserve(...)` that never waits.
 
-    Arguments and errors as `reserve`. The reservation is itself a context manager.
+    Where that would wait, `QuotaExceeded` says when to try again. Arguments and errors as
+    `reserve`. The reservation is itself a context manager.
     """
     return Reservation(
-        policy=policy, on_error=on_error, kind=kind, name=name, model=model, provider=provider,
+        target, amount, policy=policy, on_error=on_error, kind=kind, name=name, model=model, provider=provider,
         expires_in=expires_in, **amounts,
     ).now()  # fmt: skip
 
@@ -302,7 +343,7 @@ def charge(**amounts: Price) -> Verdict:
     Raises:
         InvalidAmount: nothing has changed.
     """
-    return holds.charge(current_frame(), amounts)
+    return book(current_frame(), amounts)
 
 
 def _expire_in(hold: Hold, seconds: float) -> None:

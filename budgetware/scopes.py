@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from .frames import Frame, current
-from .kernel.tree import Node
+from .kernel.nodes import Node
 from .loops import call_on, current_loop, native_cancels, post, task_and_loop
 from .termination import is_ours, terminated
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from .calls import Call
 from .errors import InvalidAmount
 from .kernel.dims import ABOVE_MAX, is_declared, known_dim, show, to_units
-from .kernel.tree import AS_HELD, Item
+from .kernel.nodes import Item
+from .kernel.tree import AS_HELD
 from .usage import Usage, read_usage
 
 if TYPE_CHECKING:

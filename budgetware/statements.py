@@ -10,7 +10,7 @@ from .frames import current
 from .kernel import balances
 from .kernel.balances import Balance, Snapshot
 from .kernel.dims import known_dim
-from .kernel.tree import Node
+from .kernel.nodes import Node
 from .kernel.verdict import Verdict
 
 if TYPE_CHECKING:

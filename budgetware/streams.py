@@ -6,18 +6,20 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from .accounts import book_later, drain
-from .admission import Refusal, refuse_async, refuse_sync
+from .admission.refusals import refuse_async, refuse_sync
 from .events import Outcome
 from .frames import Frame, current
+from .holding import Holding, enter_hold, leave_hold
+from .holds import Hold
 from .loops import current_loop
 from .measures import CpuMeter, with_cpu
+from .requests import admit_async, admit_sync
 from .scopes import restore
 from .termination import TerminateSignal, terminated
 from .usage import Usage, read_usage
 
 if TYPE_CHECKING:
     from .decorators import Site
-    from .holds import Hold
     from .tasks import TaskBudget
 
 
@@ -33,6 +35,8 @@ class CallStream:
         self._settling: BaseException | None = None
         self._meter = CpuMeter() if site.cpu else None
         self._token: Token[Frame] | None = None
+        self._holding: Holding | None = None
+        self._frame: Frame | None = None
         self._is_async = False
 
     def __del__(self) -> None:
@@ -47,22 +51,26 @@ class CallStream:
         return self._hold
 
     async def start_async(self) -> None:
+        self._frame = current.get(None)
         answer = self._site.open(self._args, self._kwargs)
-        if isinstance(answer, Refusal):
-            await refuse_async(answer)
+        if not isinstance(answer, Hold):
+            answer = self._site.admitted(await admit_async(answer))
         self._hold = answer
         self._is_async = True
 
     def start(self) -> None:
+        self._frame = current.get(None)
         answer = self._site.open(self._args, self._kwargs)
-        if isinstance(answer, Refusal):
-            refuse_sync(answer)
+        if not isinstance(answer, Hold):
+            answer = self._site.admitted(admit_sync(answer))
         self._hold = answer
 
     def enter(self) -> None:
         # A finalizer may run a step in a context of its own: the frame is the one of the start.
-        frame = self.hold.frame
-        self._token = current.set(frame) if frame.chain else None
+        frame = self._frame
+        self._token = None if frame is None else current.set(frame)
+        if self.hold.frame.is_throttled:
+            self._holding = enter_hold(self.hold)
         if self.hold.span is not None:
             self.hold.span.attach()
         if self._meter is not None:
@@ -73,6 +81,8 @@ class CallStream:
             self._meter.stop()
         if self.hold.span is not None:
             self.hold.span.detach()
+        if self._holding is not None:
+            leave_hold(self._holding)
         if self._token is not None:
             restore(self._token)
         return error

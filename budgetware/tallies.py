@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .kernel.tree import Cell, Item
+from .kernel.nodes import Cell, Item
 
 MAX_NAMES = 200
 MAX_TALLIES = 4_096
@@ -121,7 +121,9 @@ class Tallies:
 
 def debts(items: Iterable[Item]) -> dict[Cell, int]:
     """How far beyond its limit each payer is."""
-    payers = [cell for _dim, _n, (cells, above) in items for cell in (*cells, *_above(above))]
+    payers = [
+        cell for _dim, _n, (cells, above, _special) in items for cell in (*cells, *_above(above))
+    ]
     return {cell: debt_of(cell) for cell in payers if cell.limit is not None}
 
 

@@ -7,36 +7,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
-from . import holds
-from .accounts import acquire, release
-from .admission import (
-    Refusal,
-    look_at_carve,
-    look_at_deadlines,
-    look_at_least,
-    refuse_async,
-    refuse_sync,
-)
+from .accounts import acquire, release, waiting
+from .admission.decisions import look_at_carve, look_at_deadlines, look_at_least
+from .admission.parking import dismiss, serve_cells
+from .admission.refusals import Refusal, refuse_async, refuse_sync
+from .amounts import Price
 from .errors import ConfigurationError
 from .events import Outcome
 from .finishing import Finish
-from .frames import Frame, Runtime, current, default_runtime
+from .frames import Frame, current
 from .generators import refuse_inside_generator
-from .holds import Price
 from .ids import new_id
 from .kernel.balances import Snapshot
-from .kernel.tree import Node, give_back
+from .kernel.nodes import Node
+from .kernel.tree import give_back
 from .kernel.verdict import Verdict
-from .limits import TaskLimits, top_up
+from .limits import top_up
 from .outcomes import outcome_of
-from .policies import DEFAULT, Policy, Terminate
+from .plans import TaskPlan
+from .policies import Terminate
+from .principals import Principal
+from .requests import book
+from .runtime import Runtime, default_runtime
 from .scopes import OwnerScope, converted
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import carry, decorate_task
@@ -45,26 +42,9 @@ from .termination import latch
 F = TypeVar("F")
 P = ParamSpec("P")
 R = TypeVar("R")
-Unpriced = Literal["error", "allow"]
-OnWarn = Callable[["TaskBudget", Verdict], object]
 
 _log = logging.getLogger("budgetware")
 _SETTLE_POLL_SECONDS = 0.002
-
-
-@dataclass(slots=True)
-class TaskPlan:
-    """What `task_budget` was given, checked; shared by all calls of a decorated function."""
-
-    limits: TaskLimits
-    name: str | None = None
-    policy: Policy = DEFAULT
-    principal: str | None = None
-    warn_share: Decimal | None = None
-    on_warn: OnWarn | None = None
-    carve: bool = False
-    unpriced: Unpriced = "error"
-    runtime: Runtime | None = None
 
 
 class TaskBudget:
@@ -151,7 +131,7 @@ class TaskBudget:
 
     def charge(self, **amounts: Price) -> Verdict:
         """Book on this task what has already happened; see `charge`."""
-        return holds.charge(self.frame, amounts)
+        return book(self.frame, amounts)
 
     def checkpoint(self) -> None:
         """Raise what a reserve would raise now, charging nothing.
@@ -217,7 +197,9 @@ class TaskBudget:
         return frame if frame is not None and self.node in frame.chain else self.frame
 
     def cancel_scope(self) -> None:
-        """Cancel the block, from any thread."""
+        """Cancel the block, from any thread; whoever waits below it is refused."""
+        if waiting:
+            dismiss(self.frame.now_ns(), self.node)
         self.scope.cancel()
 
     def warn(self, dim: str) -> None:
@@ -235,9 +217,12 @@ class TaskBudget:
         """Join the tree; a carve may be refused, and then nothing has changed."""
         if self._node is not None:
             raise _entered_twice(self.name)
-        plan = self.plan
         parent = current.get(None)
-        runtime = plan.runtime or (default_runtime() if parent is None else parent.runtime)
+        runtime = self.plan.runtime or (default_runtime() if parent is None else parent.runtime)
+        if self.plan.override is not None:
+            self.plan = self.plan.within(runtime)
+        plan = self.plan
+        principal = self._principal(runtime, parent)
         chain = parent.chain if parent is not None else ()
         node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)
         plan.limits.put_on(node)
@@ -254,18 +239,27 @@ class TaskBudget:
             node.deadline_ns = now_ns + plan.limits.time_ns
             if plan.limits.warn_ns is not None:
                 node.warn_ns = now_ns + plan.limits.warn_ns
-        inherited = parent.principal if parent is not None else None
         self._frame = frame = Frame(
             runtime,
             self,
             node.chain,
-            principal=plan.principal or inherited,
+            principal=principal,
             finishing=parent.finishing if parent is not None else frozenset(),
+            draws=parent.draws if parent is not None else (),
         )
         runtime.nodes.add(node)
         if frame.observer is not None:
             self._span = frame.observer.task_started(self)
         return None
+
+    def _principal(self, runtime: Runtime, parent: Frame | None) -> Principal | None:
+        """Its own principal, else the one of where it is opened."""
+        inherited = None if parent is None else parent.principal
+        if self.plan.principal is not None:
+            return runtime.principals.get(self.plan.principal)
+        if inherited is None or (parent is not None and parent.runtime is runtime):
+            return inherited
+        return runtime.principals.get(inherited.name)
 
     def enter_scope(self) -> None:
         """Make the task current here, and open its cancel scope."""
@@ -321,6 +315,10 @@ class TaskBudget:
             frame.runtime.nodes.discard(node)
         finally:
             release()
+        if waiting:
+            dismiss(self.ended_ns, node)
+            lenders = [cell for cells in node.lent.values() for cell in cells]
+            serve_cells(lenders, self.ended_ns)
         shown = converted(node, error)
         if node.latch is not None and shown is not None:
             frame.runtime.telemetry.terminated(self, shown)

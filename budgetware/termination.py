@@ -23,7 +23,7 @@ from typing import NoReturn
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from .errors import BudgetTerminated, soft
-from .kernel.tree import Node
+from .kernel.nodes import Node
 from .loops import current_loop, current_stack
 
 

@@ -28,14 +28,17 @@ LAYERS = [
     ["kernel", "errors"],
     ["accounts", "clock", "generators", "ids", "loops", "measures"],
     ["usage", "usage_fields", "usage_shapes", "pricing", "events", "policies"],
+    ["quotas", "resources", "principals"],
     ["telemetry"],
-    ["calls", "frames", "settlement", "tallies", "termination"],
-    ["outcomes", "admission", "holds"],
-    ["finishing", "limits", "quick", "scopes", "statements", "streams"],
-    ["task_functions", "tasks", "reservations"],
-    ["budgets"],
+    ["calls", "runtime", "frames", "holding", "settlement", "tallies", "termination"],
+    ["outcomes", "admission", "amounts", "holds", "scopes"],
+    ["requests", "bindings", "limits", "quick", "statements", "streams"],
+    ["finishing", "plans", "task_functions", "tasks", "reservations"],
+    ["budgets", "quota_tokens"],
     ["retry", "decorators"],
+    ["manifest", "views"],
     ["service"],
+    ["testing"],
     ["__init__"],
     ["demo"],
     ["cli"],
@@ -53,9 +56,7 @@ PUBLIC = set(
     reserve reserve_nowait task_budget
     """.split()
 )
-PUBLIC_LATER = set(
-    "Capacity Concurrency QuotaToken Rate Resource Throttle UsageReport principal".split()
-)
+PUBLIC_LATER = set("UsageReport".split())
 UNDONE = re.compile(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b")
 DRAWN = re.compile(r"^([ │├└─]*)([A-Z]\w+)(?:\((\w+)\))?(?:$| {2,})", re.MULTILINE)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .dims import BUILT_IN, from_units, known_dim
-from .tree import Cell, Item, Node
+from .nodes import Cell, Item, Node
 from .verdict import Verdict
 
 Amount = int | Decimal
@@ -80,16 +80,30 @@ def balance(cell: Cell, *, finishing: bool = False) -> Balance:
     free = cell.free + cell.returned
     kept = 0 if finishing else min(cell.keep, max(0, free))
     limited = cell.limit is not None
+    spent, reserved = _used(cell)
     return Balance(
         limit=None if cell.limit is None else show(cell.limit),
         warn=None if cell.warn is None else show(cell.warn),
-        spent=show(cell.peak if cell.level else cell.spent),
-        reserved=show(cell.reserved),
+        spent=show(spent),
+        reserved=show(reserved),
         granted=show(cell.granted + kept),
         remaining=show(max(0, free - kept)) if limited else None,
         overrun=show(max(0, -free)) if limited else from_units(cell.dim, 0),
-        assumed=show(cell.assumed),
+        assumed=show(min(cell.assumed, spent)),
     )
+
+
+def _used(cell: Cell) -> tuple[int, int]:
+    """What is spent and what is reserved; of a rate, as far as it was not refilled since."""
+    if cell.dim == "memory":
+        return cell.peak, cell.reserved
+    if cell.level:
+        return 0, cell.reserved
+    if cell.refill is None or cell.limit is None:
+        return cell.spent, cell.reserved
+    out = max(0, cell.limit - cell.free)
+    reserved = min(cell.reserved, out)
+    return out - reserved, reserved
 
 
 def _nothing(dim: str) -> Balance:
@@ -110,7 +124,7 @@ def verdict(node: Node) -> Verdict:
 def worst_of(items: Iterable[Item]) -> Verdict:
     """The worst state of any payer of these amounts."""
     worst = Verdict("continue", None)
-    for _dim, _n, (cells, above) in items:
+    for _dim, _n, (cells, above, _special) in items:
         for cell in (*cells, *(cell for cell, _via in above)):
             if cell.limit is not None:
                 worst = worst.worst(_judge(cell))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .tree import Cell, Item, Node, refloor
+from .nodes import Cell, Item, Node, refloor
 
 
 def open_carve(node: Node, items: Iterable[Item]) -> None:
     """Take a child's limits out of its parents' room; `items` are the parents'."""
-    for dim, n, (cells, _above) in items:
+    for dim, n, (cells, _above, _special) in items:
         for cell in cells:
             cell.free -= n
             cell.granted += n

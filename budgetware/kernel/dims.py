@@ -107,18 +107,17 @@ def _is_slip(name: str, known: str) -> bool:
     return any(name[:i] + name[i + 1 :] == known for i in range(len(name)))
 
 
-def _nearest(name: str, among: Iterable[str], cutoff: float) -> list[str]:
+def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `among` that is most like `name`; None: none is like it."""
     from difflib import get_close_matches  # seldom needed, and slow to import
 
-    return get_close_matches(name, list(among), n=1, cutoff=cutoff)
+    return next(iter(get_close_matches(name, list(among), n=1, cutoff=cutoff)), None)
 
 
 def _unknown(name: object, among: Iterable[str]) -> InvalidAmount:
     text = str(name)[:64]
-    near = _nearest(text, among, 0.6)
-    if text == "usd_micros":
-        near = ["usd"]
-    hint = f"; did you mean {near[0]!r}?" if near else "; limit it in a task_budget to declare it"
+    near = "usd" if text == "usd_micros" else nearest(text, among)
+    hint = f"; did you mean {near!r}?" if near else "; limit it in a task_budget to declare it"
     return InvalidAmount(f"unknown dimension {text!r}{hint}")
 
 

@@ -14,7 +14,7 @@ from . import names
 from .values import bounded
 
 if TYPE_CHECKING:
-    from ..kernel.tree import Node
+    from ..kernel.nodes import Node
     from ..tallies import Tallies
 
 Series = tuple[tuple[str, str], ...]

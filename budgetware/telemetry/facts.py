@@ -17,7 +17,7 @@ from .values import Attributes, clean
 if TYPE_CHECKING:
     from ..calls import Call
     from ..frames import Frame
-    from ..kernel.tree import Cell, Item, Node
+    from ..kernel.nodes import Cell, Item, Node
 
 
 class Facts:
@@ -65,7 +65,7 @@ class Facts:
 
 def leaf_cells(items: Sequence[Item], frame: Frame) -> list[tuple[str, Cell, int]]:
     """The leaf's cells that have a limit, with their keys and what they keep back here."""
-    leaf = [(dim, cells[0]) for dim, _n, (cells, _above) in items if cells]
+    leaf = [(dim, cells[0]) for dim, _n, (cells, _above, _special) in items if cells]
     return [
         (names.REMAINING[dim], cell, 0 if cell.node in frame.finishing else cell.keep)
         for dim, cell in leaf
@@ -80,7 +80,7 @@ def of_place(frame: Frame) -> Attributes:
         attributes[names.BUDGET_ID] = frame.chain[0].id
         attributes[names.BUDGET_PATH] = clean(frame.path)
     if frame.principal is not None:
-        attributes[names.PRINCIPAL] = frame.principal
+        attributes[names.PRINCIPAL] = frame.principal.name
     return attributes
 
 

@@ -15,7 +15,7 @@ from .facts import of_place, policy_of
 from .values import Attributes, clean
 
 if TYPE_CHECKING:
-    from ..admission import Refusal
+    from ..admission.refusals import Refusal
     from ..tasks import TaskBudget
 
 SECOND_NS = 1_000_000_000

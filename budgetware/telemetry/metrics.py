@@ -18,7 +18,7 @@ from . import counts, names
 from .counts import Sums
 
 if TYPE_CHECKING:
-    from ..frames import Runtime
+    from ..runtime import Runtime
     from ..tallies import Tallies
 
 Count = Callable[["Tallies"], Sums]

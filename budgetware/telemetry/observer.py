@@ -15,7 +15,7 @@ from .spans import CallSpan, CallTimer, Remark, TaskSpan
 from .values import Attributes, bounded
 
 if TYPE_CHECKING:
-    from ..admission import Refusal
+    from ..admission.refusals import Refusal
     from ..calls import Call
     from ..frames import Frame
     from ..holds import Hold

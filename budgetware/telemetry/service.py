@@ -17,8 +17,9 @@ from opentelemetry.trace import NoOpTracer, ProxyTracerProvider, Tracer
 from . import names
 
 if TYPE_CHECKING:
-    from ..admission import Refusal
-    from ..frames import Runtime
+    from ..admission.refusals import Refusal
+    from ..admission.waiters import Waiter
+    from ..runtime import Runtime
     from ..tasks import TaskBudget
     from .logs import Logs
     from .metrics import Instruments, Source
@@ -97,6 +98,9 @@ class Telemetry:
         if refusal.frame.observer is not None:
             refusal.frame.observer.refused(refusal)
         self._log().refused(refusal)
+
+    def throttled(self, waiter: Waiter) -> None:
+        """A call has waited for its turn, and was admitted."""
 
     def terminated(self, task: TaskBudget, error: BaseException) -> None:
         """A task has ended because it was terminated."""

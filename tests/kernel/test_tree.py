@@ -21,15 +21,11 @@ from hypothesis.stateful import (
 
 from budgetware.kernel.balances import Balance, balance, verdict, worst_of
 from budgetware.kernel.carving import lending, open_carve, raise_limit
+from budgetware.kernel.nodes import OPEN, Cell, Item, Node, payers
 from budgetware.kernel.tree import (
-    OPEN,
-    Cell,
-    Item,
-    Node,
     correct,
     give_back,
     hold,
-    payers,
     settle,
     settle_held,
     shortages,

@@ -1,0 +1,5 @@
+"""Whether a call may run, whose turn it is, and what a refusal does. The one room that waits.
+
+`decisions` look closely, `waiters` and `parking` are the queue, `refusals` say no. Not here: what
+is held and settled (`holds`).
+"""

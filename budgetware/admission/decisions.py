@@ -1,0 +1,321 @@
+"""Whether a call may run: the close look, taken when the quick hold did not go through.
+
+`decide` holds after all, or answers who refuses or what it must wait for. Everything here is
+plain code under the lock, unless it says otherwise. Not here: waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..accounts import acquire, release, waiting
+from ..calls import PLAIN, Call
+from ..frames import Frame
+from ..holding import own_units
+from ..kernel.carving import open_carve
+from ..kernel.dims import from_units
+from ..kernel.nodes import KINDS, Cell, Item, Node, payers, refresh
+from ..kernel.tree import Shortage, hold, room_of, shortages
+from ..policies import Policy, Terminate, severity
+from ..principals import is_exempt
+from ..termination import latch
+from .refusals import Refusal
+
+Carve = Mapping[str, tuple[int, int | None, int]]
+"""{dimension: (limit, warn, keep)}, in units."""
+
+
+@dataclass(slots=True)
+class Delay:
+    """Nothing was held; the call may wait for these payers to have room, or for its turn."""
+
+    obstacles: list[Shortage]
+
+
+def decide(
+    frame: Frame, items: Sequence[Item], call: Call, now_ns: int, *, may_wait: bool = False
+) -> list[Cell] | Refusal | Delay:
+    """Look closely: hold, or say who refuses, or what to wait for. Latches whoever must end.
+
+    Returns the cells whose warn threshold a grant crossed.
+    """
+    stopped = stopped_by(frame)
+    if stopped is not None:
+        return Refusal(frame, call, items, stopped, None)
+    exempt = frame.principal is not None and is_exempt(frame.principal)
+    bring_up_to_date(items, now_ns)
+    obstacles = shortages(items, frame.finishing, exempt=exempt)
+    if waiting:
+        obstacles += _queued(frame, items, obstacles, exempt=exempt)
+    if not obstacles:
+        return grant(frame, items)
+    strict = [s for s in obstacles if not _lets_wait(s.cell, call)]
+    if strict:
+        return refuse(frame, items, call, strict, now_ns)
+    hopeless = [s for s in obstacles if not could_ever(s.cell, s.requested, own_units(s.cell))]
+    if hopeless:
+        return refuse(frame, items, call, hopeless, now_ns)
+    if not may_wait:
+        worst = max(obstacles, key=lambda s: _order(s.cell))
+        after = retry_after(obstacles, now_ns)
+        return Refusal(frame, call, items, worst.cell.node, worst, retry_after=after)
+    return Delay(obstacles)
+
+
+def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
+    """Hold; whoever refused in a row before has stopped doing so."""
+    crossed = hold(items)
+    for node in frame.chain:
+        if node.refusals:
+            node.refusals = 0
+            node.guard()
+    task = frame.chain[0] if frame.chain else None
+    if task is not None and task.refused:
+        for _dim, _n, (cells, _above, _special) in items:
+            for cell in cells:
+                task.refused.pop(cell.node, None)
+        task.guard()
+    return crossed
+
+
+def bring_up_to_date(items: Iterable[Item], now_ns: int) -> None:
+    """Let rates refill, and allowances collect what their parts have left."""
+    for _dim, _n, (cells, _above, _special) in items:
+        for cell in cells:
+            if cell.refill is not None:
+                refresh(cell, now_ns)
+            elif cell.node.kind == "token":
+                cell.node.owner.collect()
+
+
+def stopped_by(frame: Frame) -> Node | None:
+    """The outermost node that takes no more reservations."""
+    for node in reversed(frame.chain):
+        if node not in frame.finishing and (node.latch is not None or node.ended):
+            return node
+    draws = frame.draws if frame.aim is None else (frame.aim, *frame.draws)
+    for draw in draws:
+        for cell in draw.cells:
+            if cell.node.ended:
+                return cell.node
+    return None
+
+
+def _queued(
+    frame: Frame, items: Sequence[Item], short: list[Shortage], *, exempt: bool
+) -> list[Shortage]:
+    """Payers that have room, but for which others wait already.
+
+    A call whose own context holds some of it goes before those, or both might wait for ever.
+    """
+    known = {id(shortage.cell) for shortage in short}
+    queued: list[Shortage] = []
+    for _dim, n, (cells, _above, _special) in items:
+        for cell in cells:
+            queue = cell.queue
+            if queue is None or not queue.count or n == 0 or id(cell) in known:
+                continue
+            if not (exempt and cell.spares_exempt) and not own_units(cell):
+                queued.append(Shortage(cell, n, max(0, room_of(cell, frame.finishing))))
+    return queued
+
+
+def policy_of(cell: Cell) -> Policy:
+    """What happens where this payer has not enough."""
+    policy: Policy = cell.policy or cell.node.policy
+    return policy
+
+
+def _lets_wait(cell: Cell, call: Call) -> bool:
+    return severity(policy_of(cell)) == 0 and severity(call.policy) == 0
+
+
+def could_ever(cell: Cell, n: int, own: int) -> bool:
+    """Whether waiting may help: others may give back, and time refills a rate.
+
+    Not, without a top-up, above limit - spent of a budget, the burst of a rate or the slots of a
+    concurrency; nor for what the waiting call's own context holds.
+    """
+    limit = cell.limit
+    if limit is None:
+        return True
+    if cell.refill is not None:
+        return n <= limit
+    spent = 0 if cell.level else cell.spent
+    return n <= limit - spent - cell.keep - own
+
+
+def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
+    """Seconds until time alone would let the call pass, with the queue ahead; None: never."""
+    longest = 0.0
+    for shortage in obstacles:
+        cell = shortage.cell
+        if cell.refill is None or cell.limit is None or shortage.requested > cell.limit:
+            return None
+        ahead = 0 if cell.queue is None else cell.queue.units
+        deficit = ahead + shortage.requested - cell.free
+        if deficit > 0:
+            longest = max(longest, cell.refill.wait_seconds(deficit, now_ns))
+    return longest
+
+
+def _order(cell: Cell) -> tuple[int, int]:
+    """Tasks before all others, and the outermost first; the last in this order decides."""
+    return -KINDS.index(cell.node.kind), -len(cell.node.chain)
+
+
+def refuse(
+    frame: Frame, items: Sequence[Item], call: Call, short: list[Shortage], now_ns: int
+) -> Refusal:
+    """Of several short payers one that terminates goes first, then the outermost."""
+    if len(short) == 1:
+        shortage = short[0]
+        ended = _ended(frame, shortage.cell, call)
+    else:
+        shortage, ended = _foremost(frame, call, short)
+    cell = shortage.cell
+    if ended is None:
+        after = retry_after(short, now_ns)
+        return Refusal(frame, call, items, cell.node, shortage, retry_after=after)
+    latch(ended, cell.dim, _why(ended, shortage, call))
+    return Refusal(frame, call, items, ended, None, by=cell.node)
+
+
+def _foremost(frame: Frame, call: Call, short: list[Shortage]) -> tuple[Shortage, Node | None]:
+    """Which of several short payers decides, and which task that ends."""
+    first: dict[Node, Shortage] = {}
+    for shortage in short:
+        first.setdefault(shortage.cell.node, shortage)
+    ordered = sorted(first.values(), key=lambda s: _order(s.cell), reverse=True)
+    strictest = max(severity(policy_of(s.cell)) for s in ordered)
+    ended = [(s, _ended(frame, s.cell, call)) for s in ordered]
+    ending = [(s, node) for s, node in ended if node is not None]
+    if ending:
+        return max(ending, key=lambda pair: -len(pair[1].chain))
+    return next(s for s in ordered if severity(policy_of(s.cell)) == strictest), None
+
+
+def _ended(frame: Frame, cell: Cell, call: Call) -> Node | None:
+    """Count a refusal by this payer; return the task that it ends.
+
+    A task ends itself; a payer that is none ends the innermost task of the call.
+    """
+    node = cell.node
+    policy = policy_of(cell)
+    task = node if node.kind == "task" else (frame.chain[0] if frame.chain else None)
+    if task is None or task.latch is not None or task.ended:
+        return None
+    if isinstance(policy, Terminate) or isinstance(call.policy, Terminate):
+        return task
+    refusals = _count(task, node)
+    own = None if call.policy is None else call.policy.patience
+    is_out = any(
+        patience is not None and refusals >= patience for patience in (policy.patience, own)
+    )
+    return task if is_out else None
+
+
+def _count(task: Node, node: Node) -> int:
+    if node is task:
+        node.refusals += 1
+        if node.refusals == 1:
+            node.guard()
+        return node.refusals
+    if task.refused is None:
+        task.refused = {}
+    task.refused[node] = refusals = task.refused.get(node, 0) + 1
+    if refusals == 1:
+        task.guard()
+    return refusals
+
+
+def _why(ended: Node, short: Shortage, call: Call) -> str:
+    cell = short.cell
+    node = cell.node
+    limit = from_units(cell.dim, cell.limit or 0)
+    requested = from_units(cell.dim, short.requested)
+    available = from_units(cell.dim, short.available)
+    text = f"{available} of {limit} {cell.dim} left, {requested} requested"
+    if node.kind != "task":
+        text = f"{node.kind} {node.name!r}: {text}"
+    if isinstance(policy_of(cell), Terminate) or isinstance(call.policy, Terminate):
+        return text
+    refusals = ended.refusals if node is ended else (ended.refused or {}).get(node, 0)
+    return f"{text}, after {refusals} refusals in a row"
+
+
+def look_at_carve(node: Node, limits: Carve, parent: Frame) -> Refusal | None:
+    """Take a child's limits out of its parents' room: all of them, or say who refuses.
+
+    Takes the lock itself.
+    """
+    parent.runtime.sweep()
+    try:
+        acquire()
+        items = [(dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.items()]
+        stopped = stopped_by(parent)
+        if stopped is not None:
+            return Refusal(parent, PLAIN, items, stopped, None)
+        short = shortages(items, parent.finishing)
+        if short:
+            return Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
+        open_carve(node, items)
+    finally:
+        release()
+    return None
+
+
+def look_at_least(frame: Frame) -> Refusal | None:
+    """Who would refuse the least that a call could ask for: 1 of whatever is limited.
+
+    What a call would wait for refuses nothing. Takes the lock itself.
+    """
+    frame.runtime.sweep()
+    now_ns = frame.now_ns()
+    try:
+        acquire()
+        stopped = stopped_by(frame)
+        if stopped is not None:
+            return Refusal(frame, PLAIN, (), stopped, None)
+        cells = [cell for node in frame.chain for cell in node.cells.values()]
+        limited = {cell.dim for cell in cells if cell.limit is not None and not cell.level}
+        items = [(dim, 1, payers(frame.chain, dim)) for dim in sorted(limited)]
+        short = [
+            shortage
+            for shortage in shortages(items, frame.finishing)
+            if not _lets_wait(shortage.cell, PLAIN) or not could_ever(shortage.cell, 1, 0)
+        ]
+        return refuse(frame, (), PLAIN, short, now_ns) if short else None
+    finally:
+        release()
+
+
+def look_at_deadlines(frame: Frame) -> None:
+    """Latch the tasks of this frame whose deadline has passed; tell those that want a warning.
+
+    Takes the lock itself.
+    """
+    now = frame.now_ns()
+    warned: list[Node] = []
+    try:
+        acquire()
+        for node in reversed(frame.chain):
+            if node in frame.finishing or node.latch is not None or node.ended:
+                continue
+            if node.deadline_ns is not None and now >= node.deadline_ns:
+                latch(node, "millis", "its deadline has passed")
+            elif node.warn_ns is not None and now >= node.warn_ns:
+                node.warn_ns = None
+                warned.append(node)
+        frame.look_at_deadlines()
+    finally:
+        release()
+    for node in warned:
+        node.owner.warn("millis")
+
+
+def warn(crossed: list[Cell]) -> None:
+    """Tell the owners of cells whose warn threshold was crossed. Without the lock."""
+    for cell in crossed:
+        cell.node.owner.warn(cell.dim)

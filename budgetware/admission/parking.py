@@ -1,0 +1,216 @@
+"""Sleeping until it is one's turn: in a task of any event loop, or in a thread.
+
+A waiter is woken by whoever serves it. Only the first of a queue sets a timer for a refill, so
+there is one per resource; each has its own for the longest wait. Not here: whose turn it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from threading import Event as ThreadEvent
+from typing import Any
+
+import anyio
+from anyio import from_thread
+
+from ..accounts import acquire, release, waiting
+from ..errors import BlockingInEventLoop
+from ..kernel.nodes import Cell, Item, Node
+from ..loops import current_loop, post
+from . import waiters
+from .decisions import look_at_deadlines
+from .refusals import Refusal
+from .waiters import Waiter, stirred
+
+_LEAST_SECONDS = 0.0005
+_CANCEL_POLL_SECONDS = 0.05
+
+
+class TaskParking:
+    """Where a task sleeps; its scope's deadline is the alarm."""
+
+    __slots__ = ("_event", "_loop", "_waiter", "scope")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self._loop = current_loop()
+        self._event = anyio.Event()
+        self.scope: anyio.CancelScope | None = None
+
+    def stir(self) -> None:
+        """Wake it, or set its alarm anew; from any thread, without the lock."""
+        post(self._loop, self._stir)
+
+    def _stir(self) -> None:
+        if self._waiter.state != "waiting":
+            self._event.set()
+        elif self.scope is not None:
+            self.scope.deadline = anyio.current_time() + seconds_left(self._waiter)
+
+    async def sleep(self) -> None:
+        """Sleep until woken, or until the alarm."""
+        with anyio.CancelScope(
+            deadline=anyio.current_time() + seconds_left(self._waiter)
+        ) as self.scope:
+            await self._event.wait()
+        self.scope = None
+
+
+class ThreadParking:
+    """Where a thread sleeps."""
+
+    __slots__ = ("_event", "_waiter")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self._event = ThreadEvent()
+
+    def stir(self) -> None:
+        """Wake it, to look at its state or its alarm; from any thread."""
+        self._event.set()
+
+    def sleep(self) -> None:
+        """Sleep until woken, or until the alarm.
+
+        On a worker thread of anyio the cancellation of its host is looked for meanwhile.
+        """
+        left = seconds_left(self._waiter)
+        try:
+            from_thread.check_cancelled()
+            left = min(left, _CANCEL_POLL_SECONDS)
+        except RuntimeError:  # not such a thread
+            pass
+        self._event.wait(None if left == float("inf") else left)
+        self._event.clear()
+
+
+def seconds_left(waiter: Waiter) -> float:
+    """Until the alarm of a waiter, by its service's clock."""
+    next_ns = waiter.next_ns()
+    if next_ns is None:
+        return float("inf")
+    return max(_LEAST_SECONDS, (next_ns - waiter.frame.now_ns()) / 1e9)
+
+
+async def wait_async(waiter: Waiter) -> Refusal | None:
+    """Wait for the turn of a waiter; None: its units are held.
+
+    Whatever is raised in between, a cancellation say, leaves nothing held.
+    """
+    if current_loop() is None:  # a coroutine may be driven by hand
+        return wait_sync(waiter)
+    parking = TaskParking(waiter)
+    try:
+        _park(waiter, parking)
+        while waiter.state == "waiting":
+            await parking.sleep()
+            if waiter.state == "waiting":
+                look_again(waiter)
+    except BaseException:
+        _withdraw(waiter)
+        raise
+    return waiter.refusal
+
+
+def wait_sync(waiter: Waiter) -> Refusal | None:
+    """The same for sync code, which blocks its thread."""
+    if current_loop() is not None:
+        _withdraw(waiter)
+        waited_for = waiter.waited_for
+        name = "its turn" if waited_for is None else f"{waited_for.kind} {waited_for.name!r}"
+        raise BlockingInEventLoop(
+            f"the call has to wait for {name}, and this thread runs an event loop: use `async "
+            "with` or an async function, run it in a worker thread, or refuse with "
+            "policy='reject'"
+        )
+    parking = ThreadParking(waiter)
+    try:
+        _park(waiter, parking)
+        while waiter.state == "waiting":
+            parking.sleep()
+            if waiter.state == "waiting":
+                look_again(waiter)
+    except BaseException:
+        _withdraw(waiter)
+        raise
+    return waiter.refusal
+
+
+def _park(waiter: Waiter, parking: Any) -> None:
+    try:
+        acquire()
+        waiter.parking = parking
+    finally:
+        release()
+
+
+def look_again(waiter: Waiter) -> None:
+    """The alarm of a waiter went off."""
+    frame = waiter.frame
+    now_ns = frame.now_ns()
+    if frame.deadline_ns and now_ns >= frame.deadline_ns:
+        look_at_deadlines(frame)
+        dismiss(now_ns, *frame.chain)
+    try:
+        acquire()
+        waiters.look_again(waiter, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+def _withdraw(waiter: Waiter) -> None:
+    now_ns = waiter.frame.now_ns()
+    try:
+        acquire()
+        waiter.parking = None
+        waiters.withdraw(waiter, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+def tell_stirred() -> None:
+    """Wake those who were served or refused. Without the lock."""
+    while stirred:
+        try:
+            waiter = stirred.popleft()
+        except IndexError:
+            return
+        parking = waiter.parking
+        if parking is not None:
+            parking.stir()
+
+
+def serve_cells(cells: Iterable[Cell], now_ns: int) -> None:
+    """The same for payers whose room has grown otherwise. Without the lock."""
+    try:
+        acquire()
+        waiters.pump(cells, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+def serve(items: Iterable[Item], now_ns: int) -> None:
+    """Room came back to these payers: serve who waits for it. Without the lock."""
+    try:
+        acquire()
+        waiters.pump_items(items, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+def dismiss(now_ns: int, *nodes: Node) -> None:
+    """These take no more reservations: refuse all who wait below them. Without the lock."""
+    if not waiting:
+        return
+    try:
+        acquire()
+        for node in nodes:
+            if node.waiters and (node.ended or node.latch is not None):
+                waiters.dismiss(node, now_ns)
+    finally:
+        release()
+    tell_stirred()

@@ -1,0 +1,233 @@
+"""Nodes of the tree, their cells, and who pays: tasks, tokens, principals and resources alike.
+
+A cell is one dimension of one node. It stores what is free and what is spent; what is reserved
+follows: base = spent + reserved + granted + free, with `base` the limit, or, of a rate, that and
+all that was refilled. Not here: the moves that change them (`tree`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from .queue import Queue
+from .refill import Refill
+
+KINDS = ("task", "token", "principal", "resource")
+"""What nodes stand for, in the order in which a call that must wait for several takes its turn."""
+_numbers = count(1)
+
+OPEN = 1 << 29
+"""What stands in for a limit where there is none; raised when it runs low, and small, because
+Python subtracts small ints faster."""
+GUARDED = 1 << 100
+"""A floor no grant can reach: every hold on the cell takes the path that looks closely."""
+
+
+class Cell:
+    """One dimension of one node, in units.
+
+    A `level` comes back at the end of each hold: memory, or the slots of a concurrency.
+    """
+
+    __slots__ = (
+        "assumed",
+        "base",
+        "dim",
+        "floor",
+        "free",
+        "granted",
+        "keep",
+        "level",
+        "limit",
+        "node",
+        "peak",
+        "returned",
+        "spent",
+        "warn",
+        "warned",
+    )
+
+    heir: Cell | None = None
+    queue: Queue | None = None
+    refill: Refill | None = None
+    rank: tuple[int, int, int] = (0, 0, 0)
+    is_watched = False
+    policy: Any = None
+    spares_exempt = False
+    wait_seconds: float | None = None
+
+    def __init__(self, node: Node, dim: str, limit: int | None, warn: int | None, keep: int):
+        self.node = node
+        self.dim = dim
+        self.limit = limit
+        self.base = self.free = OPEN if limit is None else limit
+        self.warn = warn
+        self.keep = keep
+        self.spent = self.granted = self.assumed = self.peak = self.returned = 0
+        self.warned = False
+        self.level = dim == "memory"
+        self.floor = keep
+        if self.level or warn is not None or node.guarded:
+            refloor(self)
+
+    @property
+    def reserved(self) -> int:
+        return self.base - self.spent - self.granted - self.free - self.returned
+
+    @property
+    def in_use(self) -> int:
+        """Spent and reserved together: what a warn threshold is judged on."""
+        return self.base - self.granted - self.free - self.returned
+
+
+class QuotaCell(Cell):
+    """A cell that calls may wait for, or that is refilled.
+
+    `rank` orders the cells of all nodes: who waits for several takes its places in that order.
+    `heir` has what is left once a quota token is over. `is_watched` sends every hold down the
+    close path. `spares_exempt`: it refuses no exempt principal. `policy` is its own, where it
+    has one apart from its node's, and `wait_seconds` the longest wait for it.
+    """
+
+    __slots__ = (
+        "heir",
+        "is_watched",
+        "policy",
+        "queue",
+        "rank",
+        "refill",
+        "spares_exempt",
+        "wait_seconds",
+    )
+
+    def __init__(
+        self, node: Node, dim: str, limit: int | None, warn: int | None = None, keep: int = 0
+    ) -> None:
+        self.heir = None
+        self.queue = None
+        self.refill = None
+        self.is_watched = False
+        self.policy = None
+        self.spares_exempt = False
+        self.wait_seconds = None
+        self.rank = (KINDS.index(node.kind), -len(node.chain), next(_numbers))
+        super().__init__(node, dim, limit, warn, keep)
+
+
+class Node:
+    """A payer: a task, a quota token, a principal or a resource.
+
+    `latch` is what ended it early, set once. `lent` maps each carved dimension to the cells of
+    the ancestors that granted it. `refused` counts, on a task, the refusals in a row of payers
+    that are no tasks; `waiters` are those whose call it would have to pay for.
+    """
+
+    kind = "task"
+    deadline_ns: int | None = None
+    ended = False
+    finishes = 0
+    latch: Any = None
+    owner: Any = None
+    refusals = 0
+    refused: dict[Any, int] | None = None
+    unpriced = "error"
+    waiters: dict[Any, None] | None = None
+    warn_ns: int | None = None
+
+    def __init__(
+        self, name: str, id: str, policy: Any, parent: Node | None = None, *, kind: str = "task"
+    ) -> None:
+        if kind != "task":
+            self.kind = kind
+        self.name = name
+        self.id = id
+        self.policy = policy
+        self.chain: tuple[Node, ...] = (self,) if parent is None else (self, *parent.chain)
+        self.cells: dict[str, Cell] = {}
+        self.lent: dict[str, tuple[Cell, ...]] = {}
+
+    def cell(self, dim: str) -> Cell:
+        """The cell of a dimension; one without a limit is made when it is first asked for."""
+        cell = self.cells.get(dim)
+        if cell is None:
+            kind = QuotaCell if self.kind == "principal" else Cell  # it may get a quota later
+            cell = self.cells[dim] = kind(self, dim, None, None, 0)
+        return cell
+
+    @property
+    def path(self) -> str:
+        """The names from the root to here."""
+        return "/".join([node.name for node in reversed(self.chain)])
+
+    @property
+    def guarded(self) -> bool:
+        return self.ended or self.latch is not None or self.refusals > 0 or bool(self.refused)
+
+    def guard(self) -> None:
+        """Send every hold down the close path while this node is latched, ended or refusing."""
+        for cell in self.cells.values():
+            refloor(cell)
+
+
+Payers = tuple[tuple[Cell, ...], tuple[tuple[Cell, Cell], ...], bool]
+"""Those with room, the leaf first; (payer above a carve, the carved cell below it) …; and whether
+any of them is above a carve or a level, so that booking what was held is no plain addition."""
+Item = tuple[str, int, Payers]
+"""(dimension, units, who pays)."""
+
+
+def payers(chain: Sequence[Node], dim: str) -> Payers:
+    """Who pays for `dim` on a path, the leaf first: those with room, and those above a carve.
+
+    Above a carve the room was taken when it was made; there a hold moves units out of
+    `granted` only.
+    """
+    cells: list[Cell] = []
+    above: list[tuple[Cell, Cell]] = []
+    via: Cell | None = None
+    for node in chain:
+        cell = node.cell(dim)
+        if via is None:
+            cells.append(cell)
+        else:
+            above.append((cell, via))
+        if dim in node.lent:
+            via = cell
+    return tuple(cells), tuple(above), dim == "memory" or bool(above)
+
+
+def joined(payers: Payers, others: Sequence[Cell]) -> Payers:
+    """These payers, and others that are not of the tasks' tree."""
+    cells, above, is_special = payers
+    return (*cells, *others), above, is_special or any(cell.level for cell in others)
+
+
+def refloor(cell: Cell) -> None:
+    """Set the level of `free` below which a hold must be looked at closely."""
+    queue = cell.queue
+    if (
+        cell.dim == "memory"
+        or cell.node.guarded
+        or cell.is_watched
+        or (queue is not None and queue.count)
+    ):
+        cell.floor = GUARDED
+    elif cell.warn is None or cell.warned:
+        cell.floor = cell.keep
+    else:
+        cell.floor = max(cell.keep, cell.base - cell.granted - cell.returned - cell.warn)
+
+
+def refresh(cell: Cell, now_ns: int) -> None:
+    """Put into a rate what has come since; what does not fit is lost."""
+    refill = cell.refill
+    if refill is None:
+        return
+    units = refill.due(now_ns)
+    if cell.free + units >= refill.most:
+        units = refill.most - cell.free
+        refill.stop(now_ns)
+    cell.free += units
+    cell.base += units

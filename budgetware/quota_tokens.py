@@ -1,0 +1,323 @@
+"""`QuotaToken`: the right to draw on one resource, to be split, passed on and merged.
+
+Not here: how draws wait and are charged.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Any
+
+from .accounts import acquire, book_later, release, waiting
+from .admission.parking import dismiss, serve_cells
+from .admission.refusals import over
+from .amounts import Price
+from .bindings import bind, unbind
+from .errors import ConfigurationError, InvalidAmount, QuotaTokenError, ResourceMismatch
+from .frames import current_frame
+from .kernel.balances import Snapshot, balance, verdict
+from .kernel.dims import from_units, show, to_units
+from .kernel.quota import inherit, take_allowance
+from .reservations import Reservation, reserve_nowait
+from .resources import Stake
+from .runtime import HasRuntime, Runtime
+
+
+class QuotaToken:
+    """The right to draw on one resource, with a scheduling weight and maybe an allowance.
+
+    Args:
+        resource: its name.
+        expected_use: the scheduling weight among the tokens of the resource, in its units, at
+            least 1. Declaring more than the allowance, or than the resource has, gains nothing.
+        allowance: the most it may draw in all (of a concurrency: at once); None: no own bound.
+        service: by default the current one.
+
+    `async with token:` (or `with`) binds it: calls inside that reserve the dimension of the
+    resource draw on it. That does not close it; one that is collected without `close` or `merge`
+    warns. It may be used from any task and thread, and does not pickle: `export` moves it.
+
+    Raises:
+        UnknownResource, InvalidAmount: nothing has changed.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        expected_use: int,
+        *,
+        allowance: Price | None = None,
+        service: HasRuntime | None = None,
+    ) -> None:
+        self._stake: Stake | None = None
+        if service is not None and not isinstance(getattr(service, "runtime", None), Runtime):
+            raise ConfigurationError(f"service={show(service)}: give what connect() returns")
+        self._runtime = current_frame().runtime if service is None else service.runtime
+        pool = self._runtime.resources.get(resource)
+        dim = pool.definition.dim
+        weight = _weight(expected_use, dim)
+        self._set(Stake(pool, weight, _allowance(allowance, dim)))
+
+    def _set(self, stake: Stake) -> None:
+        self._stake = stake
+
+    @classmethod
+    def _of(cls, stake: Stake, runtime: Runtime) -> QuotaToken:
+        token = cls.__new__(cls)
+        token._runtime = runtime
+        token._stake = stake
+        return token
+
+    @property
+    def stake(self) -> Stake:
+        """What it stands for; for the library's own use."""
+        stake = self._stake
+        assert stake is not None
+        if stake.node.ended:
+            raise over(stake.node)
+        return stake
+
+    @property
+    def runtime(self) -> Runtime:
+        """The service it draws in; for the library's own use."""
+        return self._runtime
+
+    @property
+    def resource(self) -> str:
+        """The name of the resource."""
+        assert self._stake is not None
+        return self._stake.pool.name
+
+    @property
+    def expected_use(self) -> int:
+        """The scheduling weight, less what was split off."""
+        assert self._stake is not None
+        return self._stake.expected_use
+
+    @property
+    def allowance(self) -> Any:
+        """What it may still have, spent part included; None: no bound of its own.
+
+        Moved in and out by `split` and `merge`; of a part that shares, that of the whole.
+        """
+        assert self._stake is not None
+        cell = self._stake.allowance
+        if cell is None or cell.limit is None:
+            return None
+        return from_units(self._stake.pool.definition.dim or cell.dim, cell.limit)
+
+    def reserve(self, amount: Price | None = None, /, **options: Any) -> Reservation:
+        """Hold an amount of it around a call: `async with token.reserve(2_000) as reservation`.
+
+        Options and errors as of `budgetware.reserve`.
+        """
+        _ = self.stake
+        return Reservation(self, amount, **options)
+
+    def reserve_nowait(self, amount: Price | None = None, /, **options: Any) -> Reservation:
+        """Hold an amount of it now, or raise at once."""
+        _ = self.stake
+        return reserve_nowait(self, amount, **options)
+
+    def split(self, child_expected_use: int, *, allowance: Price | None = None) -> QuotaToken:
+        """Make a part of it a token of its own, for a sub-agent say.
+
+        The weight is taken from this one. So is the allowance, where this one has one; without
+        `allowance` the part shares it.
+
+        Raises:
+            QuotaTokenError: more than this one has; nothing has changed.
+            TokenConsumed: it is over.
+        """
+        stake = self.stake
+        dim = stake.pool.definition.dim
+        weight = _weight(child_expected_use, dim)
+        units = _allowance(allowance, dim)
+        try:
+            acquire()
+            if stake.node.ended:
+                raise over(stake.node)
+            stake.collect()
+            if weight > stake.expected_use:
+                raise QuotaTokenError(
+                    f"split({weight}): this token of {self.resource!r} has a weight of "
+                    f"{stake.expected_use}; split off that or less"
+                )
+            giver = stake.allowance
+            if units is not None and giver is not None:
+                if units > giver.free:
+                    raise QuotaTokenError(
+                        f"allowance={show(allowance)}: this token of {self.resource!r} has "
+                        f"{max(0, giver.free)} of its own left; give that or less"
+                    )
+                take_allowance(giver, units)
+            child = Stake(stake.pool, weight, units, stake)
+            child.cell.heir = giver if units is not None else None
+            stake.expected_use -= weight
+        finally:
+            release()
+        return self._of(child, self._runtime)
+
+    def merge(self, other: QuotaToken, /) -> None:
+        """Take over another token of the same resource: its weight, and what it did not spend.
+
+        The other one is over then. Its open reservations go on; what they do not use comes here.
+
+        Raises:
+            ResourceMismatch, TokenConsumed, QuotaTokenError: nothing has changed.
+        """
+        if not isinstance(other, QuotaToken):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise QuotaTokenError(f"merge({show(other)}): give a QuotaToken")
+        if other is self:
+            raise QuotaTokenError("a token cannot be merged with itself")
+        mine, theirs = self.stake, other.stake
+        if theirs.pool is not mine.pool:
+            raise ResourceMismatch(
+                f"a token of {other.resource!r} cannot be merged into one of {self.resource!r}"
+            )
+        try:
+            acquire()
+            for stake in (mine, theirs):
+                if stake.node.ended:
+                    raise over(stake.node)
+            if mine.allowed is theirs and mine is not theirs:
+                raise QuotaTokenError(
+                    "this token shares the allowance of the other one: merge it into that instead"
+                )
+            mine.expected_use += theirs.expected_use
+            theirs.expected_use = 0
+            if theirs.cell.limit is not None and mine.allowance is not None:
+                theirs.cell.heir = mine.allowance
+            _end(theirs)
+        finally:
+            release()
+        _served(theirs, self._runtime)
+
+    def close(self) -> None:
+        """End it: its weight and what is left of its allowance go back to where they came from.
+
+        Reservations still open go on, and what they do not use goes back at their end. Closing
+        twice does nothing.
+        """
+        assert self._stake is not None
+        _close(self._stake, self._runtime)
+
+    def snapshot(self) -> Snapshot:
+        """What was drawn by it, and what is left of its allowance, at one instant."""
+        stake = self._stake
+        assert stake is not None
+        self._runtime.sweep()
+        try:
+            acquire()
+            stake.collect()
+            dims = {stake.cell.dim: balance(stake.cell)}
+            path = stake.pool.node.path
+            return Snapshot(stake.pool.name, stake.node.id, path, verdict(stake.node), dims)
+        finally:
+            release()
+
+    def __enter__(self) -> QuotaToken:
+        bind(self.stake, self._runtime)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        assert self._stake is not None
+        unbind(self._stake)
+
+    async def __aenter__(self) -> QuotaToken:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.__exit__(_type, _error, _trace)
+
+    def __repr__(self) -> str:
+        stake = self._stake
+        if stake is None:
+            return "<QuotaToken not made>"
+        state = " over" if stake.node.ended else ""
+        return (
+            f"<QuotaToken of {self.resource} weight {stake.expected_use} "
+            f"allowance {self.allowance}{state}>"
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a QuotaToken cannot be pickled or copied: it would be spent twice; split it"
+        )
+
+    def __del__(self) -> None:
+        stake = getattr(self, "_stake", None)
+        if stake is not None and not stake.node.ended:
+            runtime = self._runtime
+            book_later(lambda: _close(stake, runtime))
+            warnings.warn(
+                f"{self!r} was collected without close() or merge(): what it had goes back",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+def _weight(expected_use: object, dim: str | None) -> int:
+    units = to_units(dim or "expected_use", expected_use, round_up=False)
+    if units == 0:
+        raise InvalidAmount(f"expected_use={show(expected_use)}: a weight is at least 1")
+    return units
+
+
+def _allowance(allowance: object, dim: str | None) -> int | None:
+    if allowance is None:
+        return None
+    units = to_units(dim or "allowance", allowance, round_up=False)
+    if units == 0:
+        raise InvalidAmount(f"allowance={show(allowance)}: it allows nothing; give one above 0")
+    return units
+
+
+def _close(stake: Stake, runtime: Runtime) -> None:
+    """Give its weight back, and end it."""
+    try:
+        acquire()
+        if stake.node.ended:
+            return
+        lender = stake.lender
+        if lender is not None and not lender.node.ended:
+            lender.expected_use += stake.expected_use
+        stake.expected_use = 0
+        _end(stake)
+    finally:
+        release()
+    _served(stake, runtime)
+
+
+def _end(stake: Stake) -> None:
+    """Take no more draws, and pass on what is left. Locked."""
+    stake.collect()
+    stake.node.ended = True
+    stake.node.guard()
+    heir = stake.cell.heir
+    while heir is not None and heir.node.ended and heir.heir is not None:
+        heir = heir.heir
+    stake.cell.heir = heir
+    if heir is not None and not inherit(stake.cell):
+        heir.node.owner.leavers.append(stake)
+
+
+def _served(stake: Stake, runtime: Runtime) -> None:
+    """Tell those who waited for it. Without the lock."""
+    if waiting:
+        now_ns = runtime.clock.now_ns()
+        dismiss(now_ns, stake.node)
+        if stake.cell.heir is not None:
+            serve_cells([stake.cell.heir], now_ns)

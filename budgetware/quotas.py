@@ -1,0 +1,222 @@
+"""What shared quotas are: `Rate`, `Capacity`, `Concurrency`, and the `Resource` that has one.
+
+Checked, immutable definitions. Not here: what is left of them (`resources`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from .clock import parse_max_wait, parse_seconds
+from .errors import ConfigurationError, InvalidAmount
+from .kernel.dims import check_name, declare, show, to_units
+from .policies import THROTTLE, Policy, PolicyLike, parse_policy
+
+PERIOD_SECONDS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3_600,
+    "day": 86_400,
+    "month": 30 * 86_400,
+    "year": 365 * 86_400,
+}
+Price = int | str | Decimal | float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much per period, refilled continuously.
+
+    Attributes:
+        value: units per period; dollars, where the resource counts `usd`.
+        period: `"second"`, `"minute"`, `"hour"`, `"day"`, `"month"` (30 days), `"year"` (365
+            days), or seconds, also as a text such as `"30s"`.
+        max: the burst, the most that can be there at once; by default `value`.
+    """
+
+    value: Price
+    period: str | float
+    max: Price | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("value", self.value)
+        if self.max is not None:
+            _check_positive("max", self.max)
+        _ = self.period_ns
+
+    @property
+    def period_ns(self) -> int:
+        """The period in nanoseconds."""
+        if isinstance(self.period, str) and self.period in PERIOD_SECONDS:
+            return PERIOD_SECONDS[self.period] * 1_000_000_000
+        try:
+            period_ns = round(parse_seconds("period", self.period) * 1e9)
+        except InvalidAmount:
+            period_ns = 0
+        if not period_ns:
+            raise InvalidAmount(
+                f"period={show(self.period)}: give one of {', '.join(PERIOD_SECONDS)}, or seconds"
+            )
+        return period_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """So much in all; what is spent never comes back.
+
+    Attributes:
+        value: units; dollars, where the resource counts `usd`.
+    """
+
+    value: Price
+
+    def __post_init__(self) -> None:
+        _check_positive("value", self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """So many at once; a slot returns at the end of its reservation, whatever is committed.
+
+    Attributes:
+        value: slots.
+    """
+
+    value: int
+
+    def __post_init__(self) -> None:
+        to_units("value", self.value)
+        _check_positive("value", self.value)
+
+
+QuotaLimit = Rate | Capacity | Concurrency
+
+
+def _check_positive(what: str, value: object) -> None:
+    """What depends on the dimension is judged when the resource is made."""
+    is_count = isinstance(value, int)
+    units = to_units(what if is_count else "usd", value, round_up=False)
+    if units == 0:
+        raise InvalidAmount(f"{what}={show(value)}: a limit is positive; unlimited is `exempt`")
+
+
+def limit_units(limit: QuotaLimit, dim: str | None) -> int:
+    """What a quota allows at most at once, in units: its value, or the burst of a rate."""
+    value = limit.value
+    if isinstance(limit, Rate) and limit.max is not None:
+        value = limit.max
+    return value_units(value, dim)
+
+
+def value_units(value: Price, dim: str | None) -> int:
+    """An amount of a quota in units, at least 1."""
+    units = to_units(dim or "value", value, round_up=False)
+    if units == 0:
+        raise InvalidAmount(f"{dim or 'value'}={show(value)}: a limit is positive")
+    return units
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A named quota that many tasks share.
+
+    Attributes:
+        name: by which calls draw on it.
+        limit: `Rate`, `Capacity` or `Concurrency`.
+        enforcement: what happens when there is not enough, by name or as an object.
+        dim: the dimension it counts; a draw also charges that to the task, and a reservation of
+            it draws on the resource where a token for it is bound. None: units of its own.
+        parent: the name of a resource that is charged with it.
+        unit, units: the words for one and for many, in messages.
+        max_wait: the longest wait of a throttled call: seconds, or a text such as `"30s"`.
+
+    Raises:
+        ConfigurationError, InvalidAmount: something of it cannot be.
+    """
+
+    name: str
+    limit: QuotaLimit
+    enforcement: PolicyLike = THROTTLE
+    dim: str | None = None
+    parent: str | None = None
+    unit: str = "unit"
+    units: str = "units"
+    max_wait: float | str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("resource", self.name)
+        if not isinstance(self.limit, Rate | Capacity | Concurrency):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"resource {self.name!r}: limit={show(self.limit)}: give a Rate, a Capacity or a "
+                "Concurrency"
+            )
+        if self.parent is not None:
+            check_name("resource", self.parent)
+        if self.dim is not None:
+            object.__setattr__(self, "dim", declare(self.dim))
+        for word in (self.unit, self.units):
+            _check_word(self.name, word)
+        _ = self.policy
+        parse_max_wait(self.max_wait)
+        check_kind(f"resource {self.name!r}", self.limit, self.dim)
+
+    @property
+    def policy(self) -> Policy:
+        """The enforcement as an object."""
+        return parse_policy(self.enforcement) or THROTTLE
+
+    @property
+    def key(self) -> str:
+        """What a draw on it is counted as: its dimension, else its own name."""
+        return self.dim or self.name
+
+
+def check_kind(what: str, limit: QuotaLimit, dim: str | None) -> None:
+    """Raise unless a limit of this kind can be set on the dimension."""
+    if dim == "millis":
+        raise InvalidAmount(f"{what}: millis is wall clock and cannot be reserved")
+    if dim == "memory" and isinstance(limit, Rate):
+        raise InvalidAmount(f"{what}: memory is a level: give it a Capacity or a Concurrency")
+    if isinstance(limit, Concurrency) and dim == "usd":
+        raise InvalidAmount(f"{what}: dollars are no slots: give a Rate or a Capacity")
+    limit_units(limit, dim)
+    value_units(limit.value, dim)
+
+
+def _check_word(name: str, word: Any) -> None:
+    if not isinstance(word, str) or not 0 < len(word) <= 64 or not word.isprintable():
+        raise ConfigurationError(
+            f"resource {name!r}: unit {str(word)[:40]!r}: give 1 to 64 printable characters"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalDefinition:
+    """On whose behalf calls run, as a manifest or a program defines it.
+
+    Attributes:
+        name: of the principal.
+        parent: the name of the principal whose quotas count too.
+        quotas: by dimension; each a `Resource` named like the principal, with that `dim`.
+        exempt: not refused by quotas; None: as the parent.
+    """
+
+    name: str
+    parent: str | None = None
+    quotas: Mapping[str, Resource] = field(default_factory=dict[str, Resource])
+    exempt: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_name("principal", self.name)
+        if self.parent is not None:
+            check_name("principal", self.parent)
+        if self.exempt not in (None, True, False):
+            raise ConfigurationError(f"principal {self.name!r}: exempt is True, False or None")
+
+
+def quota(name: str, dim: str, limit: QuotaLimit, enforcement: PolicyLike = None) -> Resource:
+    """One quota of a principal: a resource of its own; refused calls are rejected by default."""
+    return Resource(name, limit, enforcement or "reject", dim=dim)

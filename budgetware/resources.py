@@ -1,0 +1,272 @@
+"""Shared resources as they stand, and the rights to draw on them. Not here: drawing.
+
+Everything here runs under the lock of accounts, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from .accounts import acquire, release
+from .clock import Clock, parse_max_wait
+from .errors import ConfigurationError, UnknownResource
+from .ids import new_id
+from .kernel.dims import nearest
+from .kernel.nodes import Cell, Node, QuotaCell
+from .kernel.quota import inherit, put_capacity, put_rate, put_slots
+from .quotas import Capacity, Rate, Resource, limit_units, value_units
+
+MAX_RESOURCES = 10_000
+
+
+class Pool:
+    """One resource: its definition now, and its place in the tree."""
+
+    __slots__ = ("cell", "cells", "definition", "node", "parent", "revision", "stakes")
+
+    def __init__(
+        self, definition: Resource, parent: Pool | None, revision: int, now_ns: int
+    ) -> None:
+        self.definition = definition
+        self.parent = parent
+        self.revision = revision
+        above = None if parent is None else parent.node
+        self.node = Node(definition.name, new_id(), definition.policy, above, kind="resource")
+        self.node.owner = self
+        self.cell = QuotaCell(self.node, definition.key, None)
+        self.node.cells[definition.key] = self.cell
+        self.cells: tuple[Cell, ...] = (self.cell,)
+        if parent is not None:
+            self.cells += parent.cells
+        put_quota(self.cell, definition, now_ns)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def is_used(self) -> bool:
+        """Whether reservations are open."""
+        return self.cell.reserved > 0
+
+
+def put_quota(cell: QuotaCell, definition: Resource, now_ns: int) -> None:
+    """Set or change the limit of a cell, and what happens at it."""
+    limit, dim = definition.limit, definition.dim
+    units = limit_units(limit, dim)
+    if isinstance(limit, Rate):
+        put_rate(cell, value_units(limit.value, dim), limit.period_ns, units, now_ns)
+    elif isinstance(limit, Capacity):
+        put_capacity(cell, units)
+    else:
+        put_slots(cell, units)
+    cell.policy = definition.policy
+    cell.wait_seconds = parse_max_wait(definition.max_wait)
+
+
+class Stake:
+    """The right to draw on a pool: what a `QuotaToken` stands for.
+
+    `cell` counts what was drawn by it, and limits that to its allowance, if it has one. One that
+    has none of its own draws on that of `lender`, whose part it is. `leavers` are parts that are
+    over, with reservations still open.
+    """
+
+    __slots__ = ("allowed", "cell", "expected_use", "leavers", "lender", "node", "pool")
+
+    def __init__(
+        self, pool: Pool, expected_use: int, allowance: int | None, lender: Stake | None = None
+    ) -> None:
+        self.pool = pool
+        self.expected_use = expected_use
+        self.lender = lender
+        self.leavers: list[Stake] = []
+        self.node = Node(pool.name, new_id(), pool.definition.policy, kind="token")
+        self.node.owner = self
+        self.cell = QuotaCell(self.node, pool.definition.key, allowance)
+        self.cell.level = pool.cell.level
+        self.node.cells[self.cell.dim] = self.cell
+        self.allowed: Stake | None = self
+        if allowance is None:
+            self.allowed = None if lender is None else lender.allowed
+
+    @property
+    def allowance(self) -> QuotaCell | None:
+        """The cell that limits it; None: only the pool does."""
+        return None if self.allowed is None else self.allowed.cell
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Who pays for a draw by it, the leaf first."""
+        cells: tuple[Cell, ...] = (self.cell,)
+        stake = self
+        while stake.cell.limit is None and stake.lender is not None and stake.allowed is not None:
+            stake = stake.lender
+            cells += (stake.cell,)
+        return cells + self.pool.cells
+
+    def weight(self, bound: int | None) -> int:
+        """Its scheduling weight: what it expects to use, within what it ever could."""
+        allowance = self.allowance
+        most = self.expected_use if bound is None else min(self.expected_use, bound)
+        if allowance is not None and allowance.limit is not None:
+            most = min(most, allowance.limit)
+        return max(1, most)
+
+    def collect(self) -> None:
+        """Take over what parts that are over have left."""
+        if self.leavers:
+            self.leavers = [stake for stake in self.leavers if not inherit(stake.cell)]
+
+
+class Draw:
+    """A draw on a pool, by a stake or by its name; `key` is what it is counted as."""
+
+    __slots__ = ("cells", "key", "pool", "stake")
+
+    def __init__(self, pool: Pool, stake: Stake | None = None) -> None:
+        self.pool = pool
+        self.stake = stake
+        self.key = pool.definition.key
+        self.cells = pool.cells if stake is None else stake.cells
+
+    @property
+    def is_dimension(self) -> bool:
+        """Whether tasks and principals are charged, too."""
+        return self.pool.definition.dim is not None
+
+
+class Resources:
+    """The resources of a service, by name. Takes the lock itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pools: dict[str, Pool] = {}
+        self._revisions: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._pools.copy().values())
+
+    def get(self, name: str) -> Pool:
+        """The pool of that name, or `UnknownResource`."""
+        pool = self._pools.get(name) if type(name) is str else None
+        if pool is None:
+            raise self._unknown(name)
+        return pool
+
+    def _unknown(self, name: object) -> UnknownResource:
+        text = str(name)[:128]
+        near = nearest(text, self._pools.copy())
+        hint = f"; did you mean {near!r}?" if near else "; define it in the manifest or service"
+        return UnknownResource(f"unknown resource {text!r}{hint}")
+
+    def define(self, resource: Resource) -> Pool:
+        """Add a resource; raises `ConfigurationError` where that cannot be."""
+        if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"define({str(resource)[:60]!r}): give a Resource(...)")
+        now_ns = self._clock.now_ns()
+        try:
+            acquire()
+            name = resource.name
+            if name in self._pools:
+                raise ConfigurationError(
+                    f"resource {name!r} is defined already: update it, or delete it first"
+                )
+            if len(self._pools) >= MAX_RESOURCES:
+                raise ConfigurationError(f"more than {MAX_RESOURCES} resources: delete some first")
+            parent = None if resource.parent is None else self._parent(resource)
+            revision = self._revisions.pop(name, 0) + 1
+            pool = self._pools[name] = Pool(resource, parent, revision, now_ns)
+            return pool
+        finally:
+            release()
+
+    def _parent(self, resource: Resource) -> Pool:
+        parent = self._pools.get(resource.parent or "")
+        if parent is None:
+            raise UnknownResource(
+                f"resource {resource.name!r}: its parent {resource.parent!r} is not defined; "
+                "define the parent first"
+            )
+        check_units(resource, parent.definition)
+        return parent
+
+    def update(self, name: str, changes: dict[str, Any], expected_revision: int | None) -> Pool:
+        """Change a definition in place: in effect at once, and what was used stays used."""
+        now_ns = self._clock.now_ns()
+        try:
+            acquire()
+            pool = self.get(name)
+            check_revision(pool, expected_revision)
+            new = replace(pool.definition, **changes)
+            _check_same(pool.definition, new)
+            pool.definition = new
+            pool.revision += 1
+            pool.node.policy = new.policy
+            put_quota(pool.cell, new, now_ns)
+            return pool
+        finally:
+            release()
+
+    def delete(self, name: str, expected_revision: int | None) -> Pool:
+        """Take a resource out; draws on it are refused from now on."""
+        try:
+            acquire()
+            pool = self.get(name)
+            check_revision(pool, expected_revision)
+            if pool.is_used():
+                raise ConfigurationError(
+                    f"resource {name!r} has reservations open: delete it when they have ended"
+                )
+            below = [other.name for other in self._pools.values() if other.parent is pool]
+            if below:
+                raise ConfigurationError(
+                    f"resource {name!r} is the parent of {below[0]!r}: delete that first"
+                )
+            del self._pools[name]
+            if len(self._revisions) >= MAX_RESOURCES:
+                self._revisions.clear()
+            self._revisions[name] = pool.revision
+            pool.node.ended = True
+            pool.node.guard()
+            return pool
+        finally:
+            release()
+
+
+def check_units(resource: Resource, parent: Resource) -> None:
+    """Raise unless a draw on the one may be charged to the other as well."""
+    if resource.dim is not None and parent.dim is not None and resource.dim != parent.dim:
+        raise ConfigurationError(
+            f"resource {resource.name!r} counts {resource.dim}, its parent {parent.name!r} "
+            f"{parent.dim}: a parent is charged the same units"
+        )
+    if "usd" in (resource.dim, parent.dim) and resource.dim != parent.dim:
+        raise ConfigurationError(
+            f"resource {resource.name!r} and its parent {parent.name!r}: only one counts usd"
+        )
+
+
+def check_revision(pool: Pool, expected: int | None) -> None:
+    """Raise unless the caller has seen the definition as it is."""
+    if expected is None or (type(expected) is int and expected == pool.revision):
+        return
+    raise ConfigurationError(
+        f"resource {pool.name!r} is at revision {pool.revision}, not {str(expected)[:40]}: read it "
+        "again, and then change it"
+    )
+
+
+def _check_same(old: Resource, new: Resource) -> None:
+    """What open reservations rest on cannot change."""
+    if type(old.limit) is not type(new.limit):
+        raise ConfigurationError(
+            f"resource {old.name!r} is a {type(old.limit).__name__} and cannot become a "
+            f"{type(new.limit).__name__}: define another one"
+        )
+    for what in ("name", "dim", "parent"):
+        if getattr(old, what) != getattr(new, what):
+            raise ConfigurationError(
+                f"resource {old.name!r}: its {what} cannot change; delete it and define it again"
+            )

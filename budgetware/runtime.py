@@ -1,0 +1,127 @@
+"""What one service's tasks share, and which service is the process-wide one.
+
+Not here: where a call stands in it (`frames`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .accounts import acquire, drain, release
+from .clock import Clock, SystemClock
+from .events import Events
+from .kernel.nodes import Node
+from .principals import Principals
+from .resources import Resources
+from .tallies import Tallies
+from .telemetry.service import Telemetry
+
+if TYPE_CHECKING:
+    from .frames import Frame
+    from .pricing import PriceBook
+
+
+class Runtime:
+    """What one service's tasks share: clock, prices, counts, subscribers, telemetry."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        strict: bool = False,
+        prices: PriceBook | None = None,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.resources = Resources(self.clock)
+        self.principals = Principals(self.clock)
+        self.templates: Mapping[str, Any] = {}
+        self.is_closed = False
+        self.strict = strict
+        self._prices = prices
+        self.events = Events()
+        self.tallies = Tallies()
+        self.nodes: set[Node] = set()
+        self.telemetry = Telemetry(self, tracer_provider, meter_provider)
+        self.expiring: dict[int, tuple[int, Callable[[], object]]] = {}
+        self._expiry_ns = 0
+        self.outside: Frame | None = None
+
+    @property
+    def prices(self) -> PriceBook:
+        """Where prices come from; most programs have none to ask for."""
+        if self._prices is None:
+            from .pricing import PriceBook
+
+            self._prices = PriceBook()
+        return self._prices
+
+    def sweep(self) -> None:
+        """Book what finalizers left and what has expired. Without the lock."""
+        drain()
+        if self.expiring:
+            now_ns = self.clock.now_ns()
+            if now_ns >= self._expiry_ns:
+                self._expire(now_ns)
+
+    def expire_at(self, number: int, expires_ns: int, expire: Callable[[], object]) -> None:
+        """Call `expire` at the first sweep after `expires_ns`, unless `number` is taken out."""
+        if not self.expiring or expires_ns < self._expiry_ns:
+            self._expiry_ns = expires_ns
+        self.expiring[number] = (expires_ns, expire)
+
+    def _expire(self, now_ns: int) -> None:
+        open_ones = list(self.expiring.items())
+        later = [expires_ns for _number, (expires_ns, _fn) in open_ones if expires_ns > now_ns]
+        self._expiry_ns = min(later, default=0)
+        for number, (expires_ns, expire) in open_ones:
+            if now_ns >= expires_ns:
+                self.expiring.pop(number, None)
+                expire()
+
+
+class HasRuntime(Protocol):
+    """A service, as far as a task needs to know it."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+
+make_default: Callable[[], Runtime] = Runtime
+"""How the in-memory default is made; `service` knows about manifests."""
+_connected: Runtime | None = None
+_in_memory: Runtime | None = None
+
+
+def default_runtime() -> Runtime:
+    """The process-wide service's runtime; without one, that of a service in memory."""
+    global _in_memory  # noqa: PLW0603
+    if _connected is not None:
+        return _connected
+    try:
+        acquire()
+        if _in_memory is None:
+            _in_memory = make_default()
+        return _in_memory
+    finally:
+        release()
+
+
+def set_default(runtime: Runtime | None, *, only_first: bool = False) -> bool:
+    """Make `runtime` the process-wide one; with `only_first` only if there is none."""
+    global _connected  # noqa: PLW0603
+    try:
+        acquire()
+        if only_first and _connected is not None:
+            return False
+        _connected = runtime
+        return True
+    finally:
+        release()
+
+
+def is_default(runtime: Runtime) -> bool:
+    """Say whether `runtime` is the process-wide one."""
+    return _connected is runtime

@@ -1,0 +1,252 @@
+"""What a service shows of its resources and principals, and what changes them live.
+
+Not here: what calls draw (`requests`), and the registries themselves (`resources`, `principals`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypedDict
+
+from .accounts import acquire, release, waiting
+from .admission import waiters
+from .admission.parking import tell_stirred
+from .errors import ConfigurationError, InvalidAmount
+from .kernel.balances import Balance, Snapshot, balance, verdict
+from .kernel.dims import declare, show
+from .kernel.nodes import Node, refresh
+from .policies import PolicyLike, policy_name
+from .principals import Principal, is_exempt
+from .quotas import PrincipalDefinition, QuotaLimit, Resource, quota
+from .resources import Pool
+from .runtime import Runtime
+
+
+class Changes(TypedDict, total=False):
+    """What of a resource may change."""
+
+    limit: QuotaLimit
+    enforcement: PolicyLike
+    unit: str
+    units: str
+    max_wait: float | str | None
+
+
+_CHANGES = frozenset(Changes.__optional_keys__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResourceView:
+    """One resource as it was when it was asked for; `snapshot` and `waiting` are of now.
+
+    Attributes:
+        definition: the `Resource`.
+        revision: grows by one with each change; give it back as `expected_revision`.
+    """
+
+    definition: Resource
+    revision: int
+    _pool: Pool
+    _runtime: Runtime
+
+    @staticmethod
+    def of(pool: Pool, runtime: Runtime) -> ResourceView:
+        """The view of a pool."""
+        try:
+            acquire()
+            return ResourceView(pool.definition, pool.revision, pool, runtime)
+        finally:
+            release()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def limit(self) -> QuotaLimit:
+        """`Rate`, `Capacity` or `Concurrency`."""
+        return self.definition.limit
+
+    @property
+    def enforcement(self) -> str:
+        """`throttle`, `reject` or `terminate`."""
+        return policy_name(self.definition.policy)
+
+    @property
+    def dim(self) -> str | None:
+        """The dimension it counts, if any."""
+        return self.definition.dim
+
+    @property
+    def parent(self) -> str | None:
+        """The resource that is charged with it."""
+        return self.definition.parent
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for it now."""
+        queue = self._pool.cell.queue
+        return 0 if queue is None else queue.count
+
+    @property
+    def balance(self) -> Balance:
+        """What is left of it now."""
+        return self.snapshot()[self.definition.key]
+
+    def snapshot(self) -> Snapshot:
+        """Its balance at one instant; of a rate, what was not refilled yet counts as spent."""
+        return node_snapshot(self._pool.node, self._runtime)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, as the command line and HTTP show it."""
+        limit = {f.name: getattr(self.limit, f.name) for f in fields(self.limit)}
+        shown = {k: v if isinstance(v, int) else str(v) for k, v in limit.items() if v is not None}
+        own = self.definition
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "limit": {"type": type(self.limit).__name__.lower(), **shown},
+            "enforcement": self.enforcement,
+            "dim": self.dim,
+            "parent": self.parent,
+            "unit": own.unit,
+            "units": own.units,
+            "max_wait": own.max_wait,
+            "waiting": self.waiting,
+            "balance": self.balance.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrincipalView:
+    """One principal as it was when it was asked for; `snapshot` is of now.
+
+    Attributes:
+        definition: what is defined of it.
+        exempt: whether quotas refuse it nothing: what is shown is what is enforced.
+    """
+
+    definition: PrincipalDefinition
+    exempt: bool
+    _principal: Principal
+    _runtime: Runtime
+
+    @staticmethod
+    def of(principal: Principal, runtime: Runtime) -> PrincipalView:
+        """The view of a principal."""
+        return PrincipalView(principal.definition, is_exempt(principal), principal, runtime)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.definition.name
+
+    @property
+    def parent(self) -> str | None:
+        """The principal whose quotas count too."""
+        return self.definition.parent
+
+    @property
+    def quotas(self) -> dict[str, QuotaLimit]:
+        """Its own quotas, by dimension."""
+        return {dim: quota.limit for dim, quota in self.definition.quotas.items()}
+
+    def snapshot(self) -> Snapshot:
+        """What was charged to it at one instant, and what is left of its quotas."""
+        return node_snapshot(self._principal.node, self._runtime)
+
+
+def node_snapshot(node: Node, runtime: Runtime) -> Snapshot:
+    """The balances of a resource or principal at one instant."""
+    runtime.sweep()
+    now_ns = runtime.clock.now_ns()
+    try:
+        acquire()
+        for cell in node.cells.values():
+            refresh(cell, now_ns)
+        dims = {dim: balance(cell) for dim, cell in node.cells.items()}
+        return Snapshot(node.name, node.id, node.path, verdict(node), dims)
+    finally:
+        release()
+
+
+def update(
+    runtime: Runtime, resource: Resource | str, changes: dict[str, Any], expected: int | None
+) -> Pool:
+    """Change a resource by a new definition, or by what changes of it."""
+    if isinstance(resource, Resource):
+        if changes:
+            raise ConfigurationError("update: give a Resource, or a name and what changes")
+        new = {f.name: getattr(resource, f.name) for f in fields(resource)}
+        pool = runtime.resources.update(resource.name, new, expected)
+    else:
+        strange = sorted(changes.keys() - _CHANGES)
+        if strange or not changes:
+            raise ConfigurationError(
+                f"update: {strange[0]!r} of a resource cannot change"
+                if strange
+                else "update changes nothing: give limit=, enforcement=, max_wait= or the units"
+            )
+        pool = runtime.resources.update(resource, changes, expected)
+    recheck(pool.node, runtime)
+    return pool
+
+
+def recheck(node: Node, runtime: Runtime) -> None:
+    """Serve or refuse those who wait for what has changed."""
+    if not waiting:
+        return
+    now_ns = runtime.clock.now_ns()
+    try:
+        acquire()
+        waiters.recheck(node, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+def delete(runtime: Runtime, name: str, expected: int | None) -> None:
+    """Take a resource out, and refuse those who wait for it."""
+    pool = runtime.resources.delete(name, expected)
+    _dismiss(pool.node, runtime)
+
+
+def _dismiss(node: Node, runtime: Runtime, reason: Any = None) -> None:
+    now_ns = runtime.clock.now_ns()
+    try:
+        acquire()
+        waiters.dismiss(node, now_ns, reason)
+    finally:
+        release()
+    tell_stirred()
+
+
+def close_line(runtime: Runtime) -> None:
+    """The service closes: refuse everyone who waits in it."""
+    runtime.is_closed = True
+    reason = ConfigurationError("the service was closed while the call waited: connect() again")
+    for waiter in list(waiting):
+        if waiter.frame.runtime is runtime:
+            for node in waiter.nodes():
+                _dismiss(node, runtime, reason)
+
+
+def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:
+    """Add or change a principal, and look again at those who wait for a quota of it."""
+    principal = runtime.principals.define(definition)
+    recheck(principal.node, runtime)
+    return principal
+
+
+def as_quota(name: str, dim: str, given: object) -> Resource:
+    """A quota of a principal, as users give it."""
+    dim = declare(dim)
+    if isinstance(given, Resource):
+        return replace(given, name=name, dim=dim)
+    if not hasattr(given, "value"):
+        raise InvalidAmount(
+            f"principal {name!r}: quota {dim}={show(given)}: give a Rate, a Capacity or a "
+            "Concurrency"
+        )
+    return quota(name, dim, given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
