@@ -6,10 +6,13 @@ waiting, which are anyio's.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
+
+import anyio
 
 
 def current_task() -> object | None:
@@ -74,3 +77,75 @@ def post(loop: Any, fn: Callable[[], object]) -> None:
         soon(fn)
     except RuntimeError:  # the loop is gone (asyncio closed it, trio's RunFinishedError)
         return
+
+
+class Alarm:
+    """A sleep that can be cut short, and whose end can be moved; made in the task that sleeps.
+
+    The base works on any event loop that anyio knows.
+    """
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._scope: anyio.CancelScope | None = None
+
+    def wake(self) -> None:
+        """End the sleep. On the loop of the sleeper."""
+        self._event.set()
+
+    def move(self, seconds: float) -> None:
+        """Let it end in so many seconds from now instead. On the loop of the sleeper."""
+        if self._scope is not None:
+            self._scope.deadline = anyio.current_time() + seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until `wake`, or so many seconds."""
+        if seconds == math.inf:
+            self._scope = anyio.CancelScope()
+        else:
+            self._scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        with self._scope:
+            await self._event.wait()
+        self._scope = None
+
+
+class AsyncioAlarm(Alarm):
+    """The same on asyncio alone: one future and one timer, at a third of the cost."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._future: Any = None
+        self._timer: Any = None
+        self._is_woken = False
+
+    def wake(self) -> None:
+        self._is_woken = True
+        self._end()
+
+    def _end(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def move(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._future is not None and seconds != math.inf:
+            self._timer = self._loop.call_later(seconds, self._end)
+
+    async def sleep(self, seconds: float) -> None:
+        if self._is_woken:
+            return
+        self._future = self._loop.create_future()
+        try:
+            self.move(seconds)
+            await self._future
+        finally:
+            self._future = None
+            self.move(math.inf)
+
+
+def alarm() -> Alarm:
+    """A sleep for the running task."""
+    _task, loop = task_and_loop()
+    return AsyncioAlarm(loop) if hasattr(loop, "create_future") else Alarm()

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from .accounts import acquire, release, waiting
 from .admission import waiters
-from .admission.parking import tell_stirred
+from .admission.parking import dismiss, tell_stirred
 from .errors import ConfigurationError, InvalidAmount
 from .kernel.balances import Balance, Snapshot, balance, verdict
 from .kernel.dims import declare, show
@@ -209,27 +209,21 @@ def recheck(node: Node, runtime: Runtime) -> None:
 def delete(runtime: Runtime, name: str, expected: int | None) -> None:
     """Take a resource out, and refuse those who wait for it."""
     pool = runtime.resources.delete(name, expected)
-    _dismiss(pool.node, runtime)
-
-
-def _dismiss(node: Node, runtime: Runtime, reason: Any = None) -> None:
-    now_ns = runtime.clock.now_ns()
-    try:
-        acquire()
-        waiters.dismiss(node, now_ns, reason)
-    finally:
-        release()
-    tell_stirred()
+    dismiss(runtime.clock.now_ns(), pool.node)
 
 
 def close_line(runtime: Runtime) -> None:
     """The service closes: refuse everyone who waits in it."""
     runtime.is_closed = True
     reason = ConfigurationError("the service was closed while the call waited: connect() again")
-    for waiter in list(waiting):
-        if waiter.frame.runtime is runtime:
-            for node in waiter.nodes():
-                _dismiss(node, runtime, reason)
+    now_ns = runtime.clock.now_ns()
+    try:
+        acquire()
+        for waiter in [w for w in waiting if w.frame.runtime is runtime]:
+            waiters.turn_away(waiter, now_ns, reason)
+    finally:
+        release()
+    tell_stirred()
 
 
 def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:

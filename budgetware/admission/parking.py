@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from threading import Event as ThreadEvent
 from typing import Any
 
-import anyio
 from anyio import from_thread
 
 from ..accounts import acquire, release, waiting
 from ..errors import BlockingInEventLoop
 from ..kernel.nodes import Cell, Item, Node
-from ..loops import current_loop, post
+from ..loops import alarm, current_loop, post
 from . import waiters
 from .decisions import look_at_deadlines
 from .refusals import Refusal
@@ -27,33 +26,28 @@ _CANCEL_POLL_SECONDS = 0.05
 
 
 class TaskParking:
-    """Where a task sleeps; its scope's deadline is the alarm."""
+    """Where a task sleeps."""
 
-    __slots__ = ("_event", "_loop", "_waiter", "scope")
+    __slots__ = ("_alarm", "_loop", "_waiter")
 
-    def __init__(self, waiter: Waiter) -> None:
+    def __init__(self, waiter: Waiter, loop: Any) -> None:
         self._waiter = waiter
-        self._loop = current_loop()
-        self._event = anyio.Event()
-        self.scope: anyio.CancelScope | None = None
+        self._loop = loop
+        self._alarm = alarm()
 
     def stir(self) -> None:
         """Wake it, or set its alarm anew; from any thread, without the lock."""
         post(self._loop, self._stir)
 
     def _stir(self) -> None:
-        if self._waiter.state != "waiting":
-            self._event.set()
-        elif self.scope is not None:
-            self.scope.deadline = anyio.current_time() + seconds_left(self._waiter)
+        if self._waiter.state == "waiting":
+            self._alarm.move(seconds_left(self._waiter))
+        else:
+            self._alarm.wake()
 
     async def sleep(self) -> None:
-        """Sleep until woken, or until the alarm."""
-        with anyio.CancelScope(
-            deadline=anyio.current_time() + seconds_left(self._waiter)
-        ) as self.scope:
-            await self._event.wait()
-        self.scope = None
+        """Sleep until it is served or refused, or until its alarm."""
+        await self._alarm.sleep(seconds_left(self._waiter))
 
 
 class ThreadParking:
@@ -97,9 +91,10 @@ async def wait_async(waiter: Waiter) -> Refusal | None:
 
     Whatever is raised in between, a cancellation say, leaves nothing held.
     """
-    if current_loop() is None:  # a coroutine may be driven by hand
+    loop = current_loop()
+    if loop is None:  # a coroutine may be driven by hand
         return wait_sync(waiter)
-    parking = TaskParking(waiter)
+    parking = TaskParking(waiter, loop)
     try:
         _park(waiter, parking)
         while waiter.state == "waiting":

@@ -28,6 +28,7 @@ from ..kernel.quota import inherit
 from ..kernel.tree import Shortage, room_of, settle, shortages
 from ..policies import severity
 from ..principals import is_exempt
+from ..resources import Stake
 from ..tallies import Tally
 from .decisions import bring_up_to_date, could_ever, grant, policy_of, refuse, stopped_by
 from .refusals import Refusal
@@ -38,16 +39,19 @@ stirred: deque[Waiter] = deque()
 """Waiters whose state or alarm has changed, to be told without the lock."""
 
 
-class Place:
-    """One payer that a waiter may have to wait for. `own`: units its context holds there."""
+class Place(Entry):
+    """A payer that a waiter may have to wait for. `own`: units its callers hold there."""
 
-    __slots__ = ("cell", "entry", "own", "units")
+    __slots__ = ("cell", "own")
 
-    def __init__(self, cell: QuotaCell, units: int, own: int) -> None:
+    def __init__(self, waiter: Waiter, cell: QuotaCell, units: int) -> None:
+        super().__init__(waiter, waiter.ticket, units)
         self.cell = cell
-        self.units = units
-        self.own = own
-        self.entry: Entry | None = None
+        self.own = 0 if cell.refill is not None else own_units(cell)
+
+    @property
+    def is_taken(self) -> bool:
+        return self.queue is not None
 
 
 class Waiter:
@@ -103,7 +107,7 @@ class Waiter:
         """Every payer of it that lets calls wait, in the order of rank."""
         exempt = self.frame.principal is not None and is_exempt(self.frame.principal)
         places = [
-            Place(cell, n, 0 if cell.refill is not None else own_units(cell))
+            Place(self, cell, n)
             for _dim, n, (cells, _above, _special) in self.items
             for cell in cells
             if isinstance(cell, QuotaCell)
@@ -112,7 +116,9 @@ class Waiter:
             and severity(policy_of(cell)) == 0
             and not (exempt and cell.spares_exempt)
         ]
-        return sorted(places, key=lambda place: place.cell.rank)
+        if len(places) > 1:
+            places.sort(key=lambda place: place.cell.rank)
+        return places
 
     def _expires_ns(self) -> int | None:
         """When the shortest of the longest waits is over; the call's own is one of them."""
@@ -130,10 +136,32 @@ class Waiter:
         """Whose turn it waits, or waited, for in the end."""
         return None if self.blamed is None else self.blamed.cell.node
 
-    def nodes(self) -> set[Node]:
-        """Every node whose end would end the wait."""
-        payers = {c.node for _dim, _n, (cells, _above, _special) in self.items for c in cells}
-        return payers.union(self.frame.chain)
+    def count_on_nodes(self, more: int) -> None:
+        """Count it, or no more, on every node whose end would end the wait."""
+        for node in self.frame.chain:
+            node.waiters += more
+        for _dim, _n, (cells, _above, _special) in self.items:
+            for cell in cells:
+                if cell.node.kind != "task":
+                    cell.node.waiters += more
+
+    def is_below(self, node: Node) -> bool:
+        """Whether the end of a node ends the wait."""
+        if node.kind == "task":
+            return node in self.frame.chain
+        return any(cell.node is node for _d, _n, (cells, _a, _s) in self.items for cell in cells)
+
+    def stake_of(self, cell: Cell) -> Stake | None:
+        """The right by which it draws on a payer, if that is by a quota token."""
+        frame = self.frame
+        draws = frame.draws if frame.aim is None else (frame.aim, *frame.draws)
+        return next((d.stake for d in draws if d.stake is not None and cell in d.cells), None)
+
+    def renew(self, place: Place) -> Place:
+        """A place that was given up, to be taken again."""
+        again = Place(self, place.cell, place.units)
+        self.places[self.places.index(place)] = again
+        return again
 
     def next_ns(self) -> int | None:
         """When to look again if nothing happens before."""
@@ -144,10 +172,7 @@ class Waiter:
 def line_up(waiter: Waiter, now_ns: int) -> None:
     """Begin to wait; it may be served at once."""
     waiting[waiter] = None
-    for node in waiter.nodes():
-        if node.waiters is None:
-            node.waiters = {}
-        node.waiters[waiter] = None
+    waiter.count_on_nodes(1)
     pump(_advance(waiter, now_ns), now_ns)
 
 
@@ -188,12 +213,12 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
         if not could_ever(place.cell, place.units, place.own):
             return left + _give_up(waiter, place, now_ns)
         room = room_of(place.cell, frame.finishing)
-        if place.entry is None:
+        if place.queue is None:
             queue = place.cell.queue
             if room >= place.units and (queue is None or not queue.count or place.own):
                 continue
             left += _leave(waiter.places[at + 1 :])
-            _join(waiter, place)
+            place = _join(waiter, place)  # noqa: PLW2901 - it may be a new one
         if room >= place.units and _is_first(place):
             continue
         waiter.blamed = place
@@ -208,35 +233,34 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
 
 def _is_first(place: Place) -> bool:
     queue = place.cell.queue
-    return queue is not None and queue.first() is place.entry
+    return queue is not None and queue.first() is place
 
 
-def _join(waiter: Waiter, place: Place) -> None:
+def _join(waiter: Waiter, place: Place) -> Place:
     cell = place.cell
     queue = cell.queue
     if queue is None:
         queue = cell.queue = Queue()
-    frame = waiter.frame
-    draws = frame.draws if frame.aim is None else (frame.aim, *frame.draws)
-    stake = next((d.stake for d in draws if d.stake is not None and cell in d.cells), None)
+    stake = waiter.stake_of(cell)
     weight = None if stake is None else stake.weight(cell.limit)
-    place.entry = queue.join(
-        waiter, waiter.ticket, place.units, stake, weight, favoured=place.own > 0
-    )
+    if place.is_left:  # it was given up before: the old one stays where it is, crossed out
+        place = waiter.renew(place)
+    queue.join(place, stake, weight, favoured=place.own > 0)
     refloor(cell)
+    return place
 
 
 def _leave(places: Iterable[Place], *, served: bool = False) -> list[Cell]:
     """Give up places; returns the payers for which somebody else may be first now."""
     left: list[Cell] = []
     for place in places:
-        entry, place.entry = place.entry, None
-        if entry is None:
+        queue, place.queue = place.queue, None
+        if queue is None:
             continue
         if served:
-            entry.queue.serve(entry)
+            queue.serve(place)
         else:
-            entry.queue.leave(entry)
+            queue.leave(place)
         refloor(place.cell)
         left.append(place.cell)
     return left
@@ -260,10 +284,8 @@ def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
 
 def _finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) -> list[Cell]:
     waiter.state = state
-    waiting.pop(waiter, None)
-    for node in waiter.nodes():
-        if node.waiters is not None:
-            node.waiters.pop(waiter, None)
+    del waiting[waiter]
+    waiter.count_on_nodes(-1)
     waiter.waited_ns = max(1, now_ns - waiter.since_ns)
     if waiter.refusal is not None:
         waiter.refusal.waited_ns = waiter.waited_ns
@@ -287,7 +309,7 @@ def look_again(waiter: Waiter, now_ns: int) -> None:
     if waiter.state != "waiting":
         return
     bring_up_to_date(waiter.items, now_ns)
-    pump([place.cell for place in waiter.places if place.entry is not None], now_ns)
+    pump([place.cell for place in waiter.places if place.queue is not None], now_ns)
     if waiter.state != "waiting":
         return
     if waiter.expires_ns is not None and now_ns >= waiter.expires_ns:
@@ -312,22 +334,29 @@ def pump_items(items: Iterable[Item], now_ns: int) -> None:
     )
 
 
-def dismiss(node: Node, now_ns: int, reason: BudgetwareError | None = None) -> None:
+def dismiss(node: Node, now_ns: int) -> None:
     """Refuse all who wait below a node that takes no more reservations."""
-    for waiter in list(node.waiters or ()):
+    for waiter in [w for w in waiting if w.is_below(node)] if node.waiters else ():
         stopped = stopped_by(waiter.frame)
-        if stopped is None and reason is None:
-            continue
-        waiter.refusal = Refusal(
-            waiter.frame, waiter.call, waiter.items, stopped or node, None, reason=reason
-        )
+        if stopped is not None and waiter.state == "waiting":
+            waiter.refusal = Refusal(waiter.frame, waiter.call, waiter.items, stopped, None)
+            pump(_finish(waiter, "refused", now_ns), now_ns)
+
+
+def turn_away(waiter: Waiter, now_ns: int, reason: BudgetwareError) -> None:
+    """Refuse one that waits, for a reason of its own."""
+    if waiter.state == "waiting":
+        node = waiter.places[0].cell.node
+        waiter.refusal = Refusal(waiter.frame, waiter.call, waiter.items, node, None, reason=reason)
         pump(_finish(waiter, "refused", now_ns), now_ns)
 
 
 def recheck(node: Node, now_ns: int) -> None:
     """A definition has changed: who may wait no longer, or need not?"""
-    for waiter in list(node.waiters or ()):
+    for waiter in [w for w in waiting if w.is_below(node)] if node.waiters else ():
         for place in waiter.places:
+            if waiter.state != "waiting":
+                break
             if place.cell.node is node and severity(policy_of(place.cell)) > 0:
                 pump(_give_up(waiter, place, now_ns), now_ns)
                 break

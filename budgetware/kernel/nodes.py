@@ -121,7 +121,7 @@ class Node:
 
     `latch` is what ended it early, set once. `lent` maps each carved dimension to the cells of
     the ancestors that granted it. `refused` counts, on a task, the refusals in a row of payers
-    that are no tasks; `waiters` are those whose call it would have to pay for.
+    that are no tasks; `waiters` counts the calls that wait and that it would have to pay for.
     """
 
     kind = "task"
@@ -133,7 +133,7 @@ class Node:
     refusals = 0
     refused: dict[Any, int] | None = None
     unpriced = "error"
-    waiters: dict[Any, None] | None = None
+    waiters = 0
     warn_ns: int | None = None
 
     def __init__(

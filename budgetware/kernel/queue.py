@@ -21,12 +21,12 @@ MAX_FLOWS = 1_024
 
 
 class Entry:
-    """A place in one queue. `waiter` is whoever has it; `units` is what it asks for."""
+    """A place in one queue, for `waiter`, who asks for `units`; made before it is taken."""
 
     __slots__ = ("is_left", "queue", "ticket", "units", "waiter")
 
-    def __init__(self, queue: Queue, waiter: Any, ticket: int, units: int) -> None:
-        self.queue = queue
+    def __init__(self, waiter: Any, ticket: int, units: int) -> None:
+        self.queue: Queue | None = None
         self.waiter = waiter
         self.ticket = ticket
         self.units = units
@@ -77,19 +77,17 @@ class Queue:
         self._now = 0
         self._weights = 0
 
-    def join(
-        self, waiter: Any, ticket: int, units: int, flow: Any, weight: int | None, *, favoured: bool
-    ) -> Entry:
+    def join(self, entry: Entry, flow: Any, weight: int | None, *, favoured: bool = False) -> None:
         """Take a place; `favoured` ones go before all others.
 
         A flow without a weight of its own has the mean of those that wait.
         """
-        entry = Entry(self, waiter, ticket, units)
+        entry.queue = self
         self.count += 1
-        self.units += units
+        self.units += entry.units
         if favoured:
             self._favoured.append(entry)
-            return entry
+            return
         found = self._flows.get(flow)
         if found is None:
             if len(self._flows) >= MAX_FLOWS:
@@ -101,8 +99,7 @@ class Queue:
             found.is_listed = True
             self._weights += found.weight
             found.start = max(found.start, self._now)
-            heappush(self._heap, (found.start, ticket, found))
-        return entry
+            heappush(self._heap, (found.start, entry.ticket, found))
 
     def _weigh(self, flow: Flow, weight: int | None) -> None:
         if flow.is_listed:

@@ -141,8 +141,9 @@ class _Reading:
             "on_ledger_error": root.get("on_ledger_error", one_of(*ON_LEDGER_ERROR)),
         }
         self._read_resources()
+        own_dims = frozenset(self.dimensions)
         for section in root.tables("budgets", "[budgets.NAME] with tokens = 50_000"):
-            self.templates[section.name] = read_template(section, self.dimensions)
+            self.templates[section.name] = read_template(section, own_dims)
         self._read_principals()
         if root.problems.count:
             return None

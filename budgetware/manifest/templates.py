@@ -63,10 +63,8 @@ def _limited_dim(key: str, own_dims: Collection[str]) -> str:
         return key
     near = nearest(key, (*OPTIONS, "seconds"), 0.85)
     if near is not None or key in _NO_DIMS:
-        meant = f"did you mean {near!r}? " if near is not None else ""
-        raise InvalidAmount(
-            f"unknown key of a budget; {meant}To count it as a dimension, list it in `dimensions`"
-        )
+        meant = f"did you mean {near!r}? Else" if near is not None else "to count it,"
+        raise InvalidAmount(f"unknown key of a budget; {meant} list it in `dimensions`")
     return dimension(key)
 
 

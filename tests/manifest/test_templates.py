@@ -82,9 +82,9 @@ def test_task_budget_takes_a_template_as_it_is() -> None:
         (("policy = 'reject'",), ": has no limit; name at least one"),
         (("token = 5",), ".token: unknown dimension 'token'; did you mean 'tokens'?"),
         (("Tokens = 5",), ".Tokens: 'Tokens' is no name of a dimension; did you mean 'tokens'?"),
-        (("polcy = 'reject'",), ".polcy: unknown key of a budget; did you mean 'policy'? To count"),
+        (("polcy = 'reject'",), ".polcy: unknown key of a budget; did you mean 'policy'? Else"),
         (("second = 5",), ".second: unknown key of a budget; did you mean 'seconds'?"),
-        (("limit = 5",), ".limit: unknown key of a budget; To count it as a dimension, list it in"),
+        (("limit = 5",), ".limit: unknown key of a budget; to count it, list it in"),
         (("tokens = { warn = 5 }",), ".tokens.limit: is missing; write tokens = { limit = 50_000"),
         (("usd = {}",), '.usd.limit: is missing; write usd = { limit = "0.25" }'),
         (
