@@ -58,8 +58,8 @@ def aim(
         UnknownResource, TokenConsumed, InvalidAmount: nothing has changed.
     """
     if isinstance(target, str):
-        goal: Pool | Stake = frame.runtime.resources.get(target)
-        pool = goal
+        pool = frame.runtime.resources.get(target)
+        goal: Pool | Stake = pool
     else:
         frame = _home(frame, target.runtime)
         goal = target.stake

@@ -102,7 +102,7 @@ def _overridden(
     share = None if options.get("warn_at") is None else parse_share(options["warn_at"])
     return replace(
         plan,
-        limits=parse_limits(merged | limits, share=share, keep=options.get("keep")),
+        limits=parse_limits(merged | dict(limits), share=share, keep=options.get("keep")),
         policy=parse_policy(options.get("policy")) or DEFAULT,
         warn_share=share,
         carve=options.get("carve", False),

@@ -162,13 +162,19 @@ class Hold:
             release()
         if waiting:
             serve(items, self.frame.now_ns())
+        self._closed(outcome, crossed, error)
+        return True
+
+    def _closed(
+        self, outcome: Outcome, crossed: list[Cell] | None, error: BaseException | None
+    ) -> None:
+        """Tell of what has been booked. Without the lock."""
         if outcome != "completed":
             self.outcome = outcome
         if crossed:
             warn(crossed)
         if not self.told_late and self.is_watched():
             self.tell(error)
-        return True
 
     def settle(self, state: State, report: Report | None) -> State:
         """Settle by the caller's word: for the first time, or correcting what was assumed.

@@ -85,6 +85,8 @@ class Alarm:
     The base works on any event loop that anyio knows.
     """
 
+    __slots__ = ("_event", "_scope")
+
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._scope: anyio.CancelScope | None = None
@@ -111,6 +113,8 @@ class Alarm:
 
 class AsyncioAlarm(Alarm):
     """The same on asyncio alone: one future and one timer, at a third of the cost."""
+
+    __slots__ = ("_future", "_is_woken", "_loop", "_timer")
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop

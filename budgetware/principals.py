@@ -29,7 +29,7 @@ class Principal:
         self.definition = definition
         self.parent = parent
         above = None if parent is None else parent.node
-        self.node = Node(definition.name, new_id(), DEFAULT, above, kind="principal")
+        self.node: Node = Node(definition.name, new_id(), DEFAULT, above, kind="principal")
         self.node.owner = self
 
     @property

@@ -85,22 +85,20 @@ def request(
 
 async def admit_async(answer: Refusal | Waiter) -> Hold:
     """Wait for its turn, or raise what the refusal means. Checkpoint, in every case."""
-    if isinstance(answer, Waiter):
-        refusal = await wait_async(answer)
-        if refusal is None:
-            return _served(answer)
-        answer = refusal
-    await refuse_async(answer)
+    refusal = await wait_async(answer) if isinstance(answer, Waiter) else answer
+    if refusal is not None:
+        await refuse_async(refusal)
+    assert isinstance(answer, Waiter)
+    return _served(answer)
 
 
 def admit_sync(answer: Refusal | Waiter) -> Hold:
     """The same for sync code, which blocks its thread."""
-    if isinstance(answer, Waiter):
-        refusal = wait_sync(answer)
-        if refusal is None:
-            return _served(answer)
-        answer = refusal
-    refuse_sync(answer)
+    refusal = wait_sync(answer) if isinstance(answer, Waiter) else answer
+    if refusal is not None:
+        refuse_sync(refusal)
+    assert isinstance(answer, Waiter)
+    return _served(answer)
 
 
 def _served(waiter: Waiter) -> Hold:

@@ -326,8 +326,8 @@ def reserve_nowait(
     `reserve`. The reservation is itself a context manager.
     """
     return Reservation(
-        target, amount, policy=policy, on_error=on_error, kind=kind, name=name, model=model, provider=provider,
-        expires_in=expires_in, **amounts,
+        target, amount, policy=policy, max_wait=None, on_error=on_error, kind=kind, name=name,
+        model=model, provider=provider, expires_in=expires_in, **amounts,
     ).now()  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from .ids import new_id
 from .kernel.dims import nearest
 from .kernel.nodes import Cell, Node, QuotaCell
 from .kernel.quota import inherit, put_capacity, put_rate, put_slots
-from .quotas import Capacity, Rate, Resource, limit_units, value_units
+from .quotas import Capacity, Concurrency, Rate, Resource, limit_units, value_units
 
 MAX_RESOURCES = 10_000
 
@@ -33,7 +33,7 @@ class Pool:
         self.parent = parent
         self.revision = revision
         above = None if parent is None else parent.node
-        self.node = Node(definition.name, new_id(), definition.policy, above, kind="resource")
+        self.node: Node = Node(definition.name, new_id(), definition.policy, above, kind="resource")
         self.node.owner = self
         self.cell = QuotaCell(self.node, definition.key, None)
         self.node.cells[definition.key] = self.cell
@@ -45,6 +45,17 @@ class Pool:
     @property
     def name(self) -> str:
         return self.definition.name
+
+    @property
+    def most_weight(self) -> int:
+        """The most that a token may claim: what the resource has, or gives in one period.
+
+        Slots are used over and over, so of a concurrency it is a hundred times as many.
+        """
+        limit, dim = self.definition.limit, self.definition.dim
+        if isinstance(limit, Concurrency):
+            return 100 * limit.value
+        return max(value_units(limit.value, dim), limit_units(limit, dim))
 
     def is_used(self) -> bool:
         """Whether reservations are open."""
@@ -106,10 +117,10 @@ class Stake:
             cells += (stake.cell,)
         return cells + self.pool.cells
 
-    def weight(self, bound: int | None) -> int:
+    def weight(self) -> int:
         """Its scheduling weight: what it expects to use, within what it ever could."""
+        most = min(self.expected_use, self.pool.most_weight)
         allowance = self.allowance
-        most = self.expected_use if bound is None else min(self.expected_use, bound)
         if allowance is not None and allowance.limit is not None:
             most = min(most, allowance.limit)
         return max(1, most)

@@ -28,12 +28,12 @@ _CANCEL_POLL_SECONDS = 0.05
 class TaskParking:
     """Where a task sleeps."""
 
-    __slots__ = ("_alarm", "_loop", "_waiter")
+    __slots__ = ("_loop", "_waiter", "alarm")
 
     def __init__(self, waiter: Waiter, loop: Any) -> None:
         self._waiter = waiter
         self._loop = loop
-        self._alarm = alarm()
+        self.alarm = alarm()
 
     def stir(self) -> None:
         """Wake it, or set its alarm anew; from any thread, without the lock."""
@@ -41,13 +41,9 @@ class TaskParking:
 
     def _stir(self) -> None:
         if self._waiter.state == "waiting":
-            self._alarm.move(seconds_left(self._waiter))
+            self.alarm.move(seconds_left(self._waiter))
         else:
-            self._alarm.wake()
-
-    async def sleep(self) -> None:
-        """Sleep until it is served or refused, or until its alarm."""
-        await self._alarm.sleep(seconds_left(self._waiter))
+            self.alarm.wake()
 
 
 class ThreadParking:
@@ -98,7 +94,7 @@ async def wait_async(waiter: Waiter) -> Refusal | None:
     try:
         _park(waiter, parking)
         while waiter.state == "waiting":
-            await parking.sleep()
+            await parking.alarm.sleep(seconds_left(waiter))
             if waiter.state == "waiting":
                 look_again(waiter)
     except BaseException:

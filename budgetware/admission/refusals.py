@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from anyio.lowlevel import checkpoint
 
@@ -110,7 +110,7 @@ def exceeded(
         requested = from_units(dim, short.requested)
         available = from_units(dim, short.available)
         shown = from_units(dim, limit or 0)
-    fields = {
+    fields: dict[str, Any] = {
         "budget": node.name,
         "budget_id": node.id,
         "dim": dim,

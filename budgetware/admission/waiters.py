@@ -242,7 +242,7 @@ def _join(waiter: Waiter, place: Place) -> Place:
     if queue is None:
         queue = cell.queue = Queue()
     stake = waiter.stake_of(cell)
-    weight = None if stake is None else stake.weight(cell.limit)
+    weight = None if stake is None else stake.weight()
     if place.is_left:  # it was given up before: the old one stays where it is, crossed out
         place = waiter.renew(place)
     queue.join(place, stake, weight, favoured=place.own > 0)
