@@ -84,16 +84,16 @@ def task_budget(
         None if service is None else service.runtime,
     )
     if name is not None:
-        given = {"policy": policy, "warn_at": warn_at, "keep": keep}
-        given |= {"carve": carve or None, "unpriced": None if unpriced == "error" else unpriced}
-        plan.override = lambda template: _overridden(plan, template, given, limits)
+        plan.override = _overridden
+        plan.given = (policy, warn_at, keep, carve, unpriced, limits)
     return TaskBudget(plan)
 
 
-def _overridden(
-    plan: TaskPlan, template: HasLimits, given: Mapping[str, Any], limits: Mapping[str, LimitValue]
-) -> TaskPlan:
+def _overridden(plan: TaskPlan, template: HasLimits) -> TaskPlan:
     """The plan of a task whose name is a template: keywords override it key by key."""
+    policy, warn_at, keep, carve, unpriced, limits = plan.given
+    given = {"policy": policy, "warn_at": warn_at, "keep": keep, "carve": carve or None}
+    given["unpriced"] = None if unpriced == "error" else unpriced
     options = dict(template.options) | {k: v for k, v in given.items() if v is not None}
     merged = dict(template.limits)
     if "seconds" in limits or "millis" in limits:
@@ -102,7 +102,7 @@ def _overridden(
     share = None if options.get("warn_at") is None else parse_share(options["warn_at"])
     return replace(
         plan,
-        limits=parse_limits(merged | dict(limits), share=share, keep=options.get("keep")),
+        limits=parse_limits(merged | limits, share=share, keep=options.get("keep")),
         policy=parse_policy(options.get("policy")) or DEFAULT,
         warn_share=share,
         carve=options.get("carve", False),

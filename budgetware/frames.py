@@ -138,7 +138,7 @@ class Frame:
         self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
         self.rates: tuple[Cell, ...] = ()
-        self._toward: dict[Pool | Stake, Frame] = {}
+        self._toward: dict[Pool | Stake, Frame] | None = None
         self.has_warn = False
         self.limits_usd = False
         self.is_throttled = False
@@ -191,17 +191,20 @@ class Frame:
 
         What the target does not count is drawn as ever.
         """
-        frame = self._toward.get(target)
+        known = self._toward
+        if known is None:
+            known = self._toward = {}
+        frame = known.get(target)
         if frame is None:
             pool = target.pool if isinstance(target, Stake) else target
             found = Draw(pool, target if isinstance(target, Stake) else None)
             if found.stake is None:
                 found = next((draw for draw in self.draws if draw.pool is pool), found)
             frame = self.at(aim=found)
-            if len(self._toward) >= MAX_PLANS:
-                self._toward.clear()
+            if len(known) >= MAX_PLANS:
+                known.clear()
             if not self.finishing:
-                self._toward[target] = frame
+                known[target] = frame
         elif not self.chain:
             frame.seen_anew()
         return frame

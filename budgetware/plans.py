@@ -50,7 +50,8 @@ class TaskPlan:
     carve: bool = False
     unpriced: Unpriced = "error"
     runtime: Runtime | None = None
-    override: Callable[[HasLimits], TaskPlan] | None = None
+    override: Callable[[TaskPlan, HasLimits], TaskPlan] | None = None
+    given: tuple[Any, ...] = ()
     found: tuple[HasLimits, TaskPlan] | None = None
 
     def within(self, runtime: Runtime) -> TaskPlan:
@@ -58,7 +59,7 @@ class TaskPlan:
         template = runtime.templates.get(self.name) if self.name is not None else None
         if template is not None and self.override is not None:
             if self.found is None or self.found[0] is not template:
-                self.found = (template, self.override(template))
+                self.found = (template, self.override(self, template))
             return self.found[1]
         if self.limits is NO_LIMITS:
             raise ConfigurationError(

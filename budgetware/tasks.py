@@ -27,7 +27,7 @@ from .kernel.balances import Snapshot
 from .kernel.nodes import Node
 from .kernel.tree import give_back
 from .kernel.verdict import Verdict
-from .limits import top_up
+from .limits import NO_LIMITS, top_up
 from .outcomes import outcome_of
 from .plans import TaskPlan
 from .policies import Terminate
@@ -219,9 +219,9 @@ class TaskBudget:
             raise _entered_twice(self.name)
         parent = current.get(None)
         runtime = self.plan.runtime or (default_runtime() if parent is None else parent.runtime)
-        if self.plan.override is not None:
-            self.plan = self.plan.within(runtime)
         plan = self.plan
+        if plan.override is not None and (runtime.templates or plan.limits is NO_LIMITS):
+            plan = self.plan = plan.within(runtime)
         principal = self._principal(runtime, parent)
         chain = parent.chain if parent is not None else ()
         node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)

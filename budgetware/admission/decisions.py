@@ -44,7 +44,8 @@ def decide(
     if stopped is not None:
         return Refusal(frame, call, items, stopped, None)
     exempt = frame.principal is not None and is_exempt(frame.principal)
-    bring_up_to_date(items, now_ns)
+    if frame.principal is not None or frame.draws or frame.aim is not None:
+        bring_up_to_date(items, now_ns)
     obstacles = shortages(items, frame.finishing, exempt=exempt)
     if waiting:
         obstacles += _queued(frame, items, obstacles, exempt=exempt)
@@ -209,11 +210,14 @@ def _ended(frame: Frame, cell: Cell, call: Call) -> Node | None:
     if isinstance(policy, Terminate) or isinstance(call.policy, Terminate):
         return task
     refusals = _count(task, node)
-    own = None if call.policy is None else call.policy.patience
-    is_out = any(
-        patience is not None and refusals >= patience for patience in (policy.patience, own)
-    )
+    is_out = _is_out(policy, refusals) or _is_out(call.policy, refusals)
     return task if is_out else None
+
+
+def _is_out(policy: Policy | None, refusals: int) -> bool:
+    if policy is None or isinstance(policy, Terminate):
+        return False
+    return policy.patience is not None and refusals >= policy.patience
 
 
 def _count(task: Node, node: Node) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from anyio.lowlevel import checkpoint
 
@@ -110,21 +110,29 @@ def exceeded(
         requested = from_units(dim, short.requested)
         available = from_units(dim, short.available)
         shown = from_units(dim, limit or 0)
-    fields: dict[str, Any] = {
-        "budget": node.name,
-        "budget_id": node.id,
-        "dim": dim,
-        "requested": requested,
-        "available": available,
-        "limit": shown,
-        "retry_after": retry_after,
-    }
     if node.kind == "task" and not waited_ns:
-        return BudgetExceeded(**fields)
+        return BudgetExceeded(
+            budget=node.name,
+            dim=dim,
+            requested=requested,
+            available=available,
+            limit=shown,
+            retry_after=retry_after,
+            budget_id=node.id,
+        )
     return QuotaExceeded(
-        resource=node.name, whose=node.kind, waited_seconds=waited_ns / 1e9, units=units_of(short),
-        **fields,
-    )  # fmt: skip
+        budget=node.name,
+        dim=dim,
+        requested=requested,
+        available=available,
+        limit=shown,
+        retry_after=retry_after,
+        budget_id=node.id,
+        resource=node.name,
+        whose=node.kind,
+        waited_seconds=waited_ns / 1e9,
+        units=units_of(short),
+    )
 
 
 def units_of(short: Shortage) -> str:

@@ -12,6 +12,7 @@ units are held for it there and then: whoever gives back serves. Not here: sleep
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -361,3 +362,15 @@ def recheck(node: Node, now_ns: int) -> None:
                 pump(_give_up(waiter, place, now_ns), now_ns)
                 break
     pump(list(node.cells.values()), now_ns)
+
+
+def _forget_in_child() -> None:
+    """Whoever waited when the process forked waits in the parent, not in the child."""
+    for waiter in list(waiting):
+        waiter.parking = None
+        _finish(waiter, "refused", waiter.since_ns)
+    stirred.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from budgetware import budgeted, task_budget
-from tests.benchmarks import overhead, telemetry
+from tests.benchmarks import overhead, telemetry, waiting
 from tests.benchmarks.behaviours import IDEALS, Behaviour, behaviours
 from tests.benchmarks.rows import Row
 
@@ -136,6 +136,8 @@ def measure() -> dict[str, Any]:
     anyio.run(overhead.main)
     print()
     anyio.run(telemetry.main)
+    print()
+    waited = anyio.run(waiting.main)
     return {
         "python": platform.python_version(),
         "behaviours": [row._asdict() for row in counts],
@@ -143,6 +145,7 @@ def measure() -> dict[str, Any]:
         "import": [row._asdict() for row in imported],
         "overhead": [row._asdict() for row in overhead.MEASURED],
         "telemetry": [row._asdict() for row in telemetry.MEASURED],
+        "waiting": waited,
     }
 
 
