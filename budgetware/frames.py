@@ -82,7 +82,8 @@ class Frame:
     `chain` is the task and its ancestors, innermost first; empty outside any task. Nodes in
     `finishing` let calls of this frame spend what they keep. `draws` are the bound tokens, one
     per resource, and `aim` is what its calls draw on by name. `rates` are the payers that are
-    refilled. `is_throttled`: a call may have to wait.
+    refilled. `is_throttled`: a call may have to wait for what
+    others hold, and not only for time to pass.
     """
 
     __slots__ = (
@@ -165,9 +166,7 @@ class Frame:
                 self.limits_usd = self.limits_usd or "usd" in node.owner.definition.quotas
         for draw in self.draws if self.aim is None else (self.aim, *self.draws):
             self.limits_usd = self.limits_usd or draw.key == "usd"
-            self.is_throttled = self.is_throttled or any(
-                isinstance(node.policy, Throttle) for node in draw.pool.node.chain
-            )
+            self.is_throttled = self.is_throttled or draw.is_throttled
 
     def seen_anew(self) -> Frame:
         """This frame, which is outside any task, with whoever watches it now."""

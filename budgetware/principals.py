@@ -38,9 +38,9 @@ class Principal:
 
     @property
     def is_throttled(self) -> bool:
-        """Whether a call may have to wait for a quota of it, or of one above it."""
-        nodes = self.node.chain
-        return any(isinstance(c.policy, Throttle) for n in nodes for c in n.cells.values())
+        """Whether a call may have to wait for what others hold of it, or of one above it."""
+        cells = [cell for node in self.node.chain for cell in node.cells.values()]
+        return any(isinstance(c.policy, Throttle) and c.refill is None for c in cells)
 
 
 def is_exempt(principal: Principal | None) -> bool:

@@ -16,6 +16,7 @@ from .ids import new_id
 from .kernel.dims import nearest
 from .kernel.nodes import Cell, Node, QuotaCell
 from .kernel.quota import inherit, put_capacity, put_rate, put_slots
+from .policies import Throttle
 from .quotas import Capacity, Concurrency, Rate, Resource, limit_units, value_units
 
 MAX_RESOURCES = 10_000
@@ -141,6 +142,18 @@ class Draw:
         self.stake = stake
         self.key = pool.definition.key
         self.cells = pool.cells if stake is None else stake.cells
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether a draw may have to wait for what others hold, and not only for time to pass."""
+        pool = self.pool
+        has_allowance = self.stake is not None and self.stake.allowance is not None
+        if has_allowance and isinstance(pool.node.policy, Throttle):
+            return True
+        return any(
+            isinstance(node.policy, Throttle) and node.owner.cell.refill is None
+            for node in pool.node.chain
+        )
 
     @property
     def is_dimension(self) -> bool:

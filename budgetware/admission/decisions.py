@@ -123,8 +123,11 @@ def _queued(
 
 
 def policy_of(cell: Cell) -> Policy:
-    """What happens where this payer has not enough."""
-    policy: Policy = cell.policy or cell.node.policy
+    """What happens where this payer has not enough; a token goes by its resource."""
+    node = cell.node
+    policy: Policy = cell.policy or (
+        node.owner.pool.node.policy if node.kind == "token" else node.policy
+    )
     return policy
 
 

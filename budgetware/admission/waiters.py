@@ -358,7 +358,7 @@ def recheck(node: Node, now_ns: int) -> None:
         for place in waiter.places:
             if waiter.state != "waiting":
                 break
-            if place.cell.node is node and severity(policy_of(place.cell)) > 0:
+            if severity(policy_of(place.cell)) > 0:
                 pump(_give_up(waiter, place, now_ns), now_ns)
                 break
     pump(list(node.cells.values()), now_ns)
