@@ -34,7 +34,8 @@ waiting: dict[Any, None] = {}
 
 _free_in_child: Any = getattr(_lock, "_at_fork_reinit", None)
 if hasattr(os, "register_at_fork") and _free_in_child is not None:
-    os.register_at_fork(after_in_child=_free_in_child)
+    # A child has no half-done move of another thread, and nobody but it holds the lock.
+    os.register_at_fork(before=acquire, after_in_parent=release, after_in_child=_free_in_child)
 
 
 def drain() -> None:
@@ -47,6 +48,13 @@ def drain() -> None:
         book()
 
 
+rousers: list[Callable[[], object]] = []
+"""What wakes somebody who waits, to book what was left behind; it may be what he waits for."""
+
+
 def book_later(book: Callable[[], object]) -> None:
     """Book from where a finalizer may run: soon, when somebody next looks closely or reads."""
     left_behind.append(book)
+    if waiting:
+        for rouse in rousers:
+            rouse()

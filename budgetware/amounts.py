@@ -73,6 +73,8 @@ def with_price(frame: Frame, call: Call, amounts: Amounts) -> Amounts:
 
 def _unpriced_allowed(frame: Frame) -> bool:
     paying = [node for node in frame.chain if _is_limited(node.cells.get("usd"))]
+    if frame.shares_usd and not any(node.unpriced == "allow" for node in frame.chain):
+        return False
     return all(node.unpriced == "allow" for node in paying)
 
 

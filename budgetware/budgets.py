@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 from .amounts import Price
 from .errors import ConfigurationError
@@ -69,10 +70,11 @@ def task_budget(
     if service is not None and not isinstance(getattr(service, "runtime", None), Runtime):
         raise ConfigurationError(f"service={str(service)[:40]!r}: give what connect() returns")
     share = None if warn_at is None else parse_share(warn_at)
+    lacks = None if name is None else _lacking(limits, keep)
+    if lacks and limits:
+        parse_limits(limits, share=share, keep=None)
     plan = TaskPlan(
-        NO_LIMITS
-        if name and not (limits or keep)
-        else parse_limits(limits, share=share, keep=keep),
+        NO_LIMITS if lacks else parse_limits(limits, share=share, keep=keep),
         None if name is None else check_name("task", name),
         DEFAULT if policy is None else parse_policy(policy) or DEFAULT,
         None if principal is None else check_name("principal", principal),
@@ -85,7 +87,16 @@ def task_budget(
     if name is not None:
         plan.override = _overridden
         plan.given = (policy, warn_at, keep, carve, unpriced, limits)
+        plan.lacks = lacks
     return TaskBudget(plan)
+
+
+def _lacking(limits: Mapping[str, LimitValue], keep: object) -> str | None:
+    """What a template must have, or the task cannot be; None: nothing."""
+    if not limits:
+        return "has no limit"
+    kept = cast("Mapping[str, Any]", keep) if isinstance(keep, Mapping) else ()
+    return next((f"keeps {dim!r} without a limit of it" for dim in kept if dim not in limits), None)
 
 
 def _overridden(plan: TaskPlan, template: HasLimits) -> TaskPlan:

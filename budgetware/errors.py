@@ -181,7 +181,7 @@ class QuotaExceeded(BudgetExceeded):
             "token": f"the allowance of a token of {self.resource!r}",
             "principal": f"principal {self.resource!r}",
         }.get(self._what, f"resource {self.resource!r}")
-        if not self.waited_seconds:
+        if self.waited_seconds < 1e-6:
             return whose
         return f"after a wait of {self.waited_seconds:.3g} s {whose}"
 

@@ -67,7 +67,8 @@ class UsageEvent:
         usage: what the model reported, or None when it reported nothing.
         reserved, charged: amounts by dimension, `usd` in dollars; in a correction, `charged`
             is the signed difference.
-        duration_ms, wait_ms: the call's own time, and the time it waited for admission.
+        duration_ms, wait_ms: the call's own time, and the time it waited for its turn before
+            that, also where it was refused or cancelled then; 0 in a correction.
         status, outcome: see `status_of`.
         error: qualified name of the exception's type, never its text.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from .accounts import acquire, release
 from .kernel.dims import known_dim
@@ -83,10 +83,11 @@ class Frame:
     `finishing` let calls of this frame spend what they keep. `draws` are the bound tokens, one
     per resource, and `aim` is what its calls draw on by name. `rates` are the payers that are
     refilled. `is_throttled`: a call may have to wait for what
-    others hold, and not only for time to pass.
+    others hold, and not only for time to pass. `shares_usd`: a payer that is no task limits it.
     """
 
     __slots__ = (
+        "__weakref__",
         "_toward",
         "aim",
         "chain",
@@ -107,6 +108,7 @@ class Frame:
         "quick",
         "rates",
         "runtime",
+        "shares_usd",
         "tallies",
         "task",
     )
@@ -140,20 +142,27 @@ class Frame:
         self.tallies: dict[str, Tally] = {}
         self.rates: tuple[Cell, ...] = ()
         self._toward: dict[Pool | Stake, Frame] | None = None
-        self.has_warn = False
-        self.limits_usd = False
-        self.is_throttled = False
+        self.deadline_ns = 0
+        self._look()
+        if principal is not None or draws or aim is not None:
+            self._look_outward()
+            try:
+                acquire()
+                _outward.add(self)
+            finally:
+                release()
+
+    def _look(self) -> None:
+        """Learn what the tasks ask for."""
+        self.has_warn = self.limits_usd = self.is_throttled = self.shares_usd = False
         is_timed = False
-        for node in chain:
+        for node in self.chain:
             limits: TaskLimits = node.owner.plan.limits
             self.has_warn = self.has_warn or limits.has_warn
             self.limits_usd = self.limits_usd or "usd" in limits.cells
             is_timed = is_timed or node.deadline_ns is not None
             if isinstance(node.policy, Throttle):
                 self.is_throttled = True
-        if principal is not None or draws or aim is not None:
-            self._look_outward()
-        self.deadline_ns = 0
         if is_timed:
             self.look_at_deadlines()
 
@@ -163,10 +172,17 @@ class Frame:
         if principal is not None:
             self.is_throttled = self.is_throttled or principal.is_throttled
             for node in principal.node.chain:
-                self.limits_usd = self.limits_usd or "usd" in node.owner.definition.quotas
+                self.shares_usd = self.shares_usd or "usd" in node.owner.definition.quotas
         for draw in self.draws if self.aim is None else (self.aim, *self.draws):
-            self.limits_usd = self.limits_usd or draw.key == "usd"
+            self.shares_usd = self.shares_usd or (draw.key == "usd" and draw.is_dimension)
             self.is_throttled = self.is_throttled or draw.is_throttled
+        self.limits_usd = self.limits_usd or self.shares_usd
+
+    def look_anew(self) -> None:
+        """Forget what rests on definitions that have changed. Locked."""
+        self.payers, self.plans, self.quick, self.held = {}, {}, {}, {}
+        self._look()
+        self._look_outward()
 
     def seen_anew(self) -> Frame:
         """This frame, which is outside any task, with whoever watches it now."""
@@ -289,9 +305,24 @@ class Frame:
         """Where calls of an operation whose amounts differ are counted."""
         tally = self.tallies.get(operation)
         if tally is None:
-            tally = self.runtime.tallies.tally(self.name, operation)
+            own = "" if self.aim is None or self.aim.is_dimension else self.aim.key
+            tally = self.runtime.tallies.tally(self.name, operation, own=own)
             self.tallies[operation] = tally
         return tally
+
+
+_outward: WeakSet[Frame] = WeakSet()
+"""Those with payers whose definitions may change. Under the lock."""
+
+
+def definitions_changed() -> None:
+    """A resource or principal was changed live: what frames have learned of it is out of date."""
+    try:
+        acquire()
+        for frame in list(_outward):
+            frame.look_anew()
+    finally:
+        release()
 
 
 current: ContextVar[Frame] = ContextVar("budgetware_frame")

@@ -7,6 +7,7 @@ here: holding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -18,31 +19,44 @@ _Open = tuple[tuple[object, Any], ...]
 _open: ContextVar[_Open] = ContextVar("budgetware_holding", default=())
 """The stack (task or thread) and hold of what is open in this context, innermost last."""
 
-Holding = Token[_Open]
+Holding = tuple[Token[_Open], Any]
 
 
 def enter_hold(hold: Any) -> Holding:
     """Note that what runs in this context now holds these units; undo with `leave_hold`."""
     still = [pair for pair in _open.get() if pair[1].state == "held"]
-    return _open.set((*still[-_MAX_REMEMBERED:], (current_stack(), hold)))
+    return _open.set((*still[-_MAX_REMEMBERED:], (current_stack(), hold))), hold
 
 
-def leave_hold(token: Holding) -> None:
+def leave_hold(holding: Holding) -> None:
     """The opposite; in another context than it was entered in, nothing is to be undone."""
+    token, hold = holding
+    inside = _open.get()
     try:
         _open.reset(token)
     except ValueError:
         return
+    if inside and inside[-1][1] is not hold:  # a bare one that was made inside goes on
+        outside = _open.get()
+        more = [pair for pair in inside if pair[1] is not hold and pair not in outside]
+        _open.set((*outside, *more))
 
 
-def own_units(cell: Cell) -> int:
-    """How many units of a cell the calls around this one hold."""
+def own_holds() -> Sequence[Any]:
+    """What the calls around this one hold."""
     held = _open.get()
     if not held:
-        return 0
+        return ()
     stack = current_stack()
+    return [hold for holder, hold in held if holder == stack and hold.state == "held"]
+
+
+def units_in(holds: Sequence[Any], cell: Cell) -> int:
+    """How many units of a cell these hold now; of a rate none, for that comes back by itself."""
+    if cell.refill is not None:
+        return 0
     units = 0
-    for holder, hold in held:
-        if hold.state == "held" and holder == stack:
+    for hold in holds:
+        if hold.state == "held":
             units += sum(n for _dim, n, (cells, _above, _special) in hold.items if cell in cells)
     return units

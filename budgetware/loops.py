@@ -71,7 +71,12 @@ def post(loop: Any, fn: Callable[[], object]) -> None:
     """Run `fn` on `loop` as `call_on` does, but never wait for it."""
     if current_loop() is loop:
         fn()
-        return
+    else:
+        post_soon(loop, fn)
+
+
+def post_soon(loop: Any, fn: Callable[[], object]) -> None:
+    """Run `fn` on `loop` as soon as it gets to it; also from where a finalizer may run."""
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     try:
         soon(fn)

@@ -1,4 +1,7 @@
-"""How calls end, in words, and who is told: events and spans. Not here: what is booked."""
+"""How calls and waits end, in words, and who is told: events and spans.
+
+Not here: what is booked.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from .accounts import book_later
 from .calls import Call
 from .events import Outcome, UsageEvent, error_name, status_of
 from .frames import Frame, Plan
@@ -20,6 +24,7 @@ from .usage import Usage
 
 if TYPE_CHECKING:
     from .admission.refusals import Refusal
+    from .admission.waiters import Waiter
     from .holds import Hold
 
 
@@ -63,8 +68,10 @@ def tell(
         charged = [new - old for new, old in zip(charged, before, strict=True)]
     now_ns = hold.frame.now_ns()
     duration_ns = now_ns - (hold.started_ns or now_ns)
+    waited_ns = 0 if hold.waited is None or before is not None else hold.waited.waited_ns
     facts = (hold.frame, hold.call, hold.items, hold.numbered(), runtime.clock.time())
-    runtime.events.emit(partial(_event, *facts, duration_ns, charged, outcome, error, hold.usage))
+    how = (outcome, error, hold.usage, waited_ns)
+    runtime.events.emit(partial(_event, *facts, duration_ns, charged, *how))
 
 
 def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:
@@ -86,7 +93,60 @@ def tell_refusal(refusal: Refusal) -> None:
     outcome: Outcome = "rejected" if refusal.decision == "rejected" else "terminated"
     facts = (frame, refusal.call, refusal.items, next(numbers), runtime.clock.time())
     nothing = [0] * len(refusal.items)
-    runtime.events.emit(partial(_event, *facts, 0, nothing, outcome, refusal.error(), None))
+    how = (outcome, refusal.error(), None, refusal.waited_ns)
+    runtime.events.emit(partial(_event, *facts, 0, nothing, *how))
+
+
+def wait_began(waiter: Waiter) -> int:
+    """Now, for `tell_wait` and `tell_cut_wait`; 0: nobody asks when a wait began."""
+    observer = waiter.frame.observer
+    return 0 if observer is None else observer.wait_began()
+
+
+def tell_wait(waiter: Waiter, began_ns: int) -> None:
+    """Tell of a wait that is over; what became of the call is told of by itself."""
+    refusal = waiter.refusal
+    if refusal is not None and waiter.expires_ns is not None:
+        if waiter.expires_ns <= waiter.since_ns:  # it was not to wait at all
+            return
+        ended_ns = waiter.since_ns + waiter.waited_ns
+        refusal.timed_out = refusal.shortage is not None and ended_ns >= waiter.expires_ns
+    observer = waiter.frame.observer
+    if observer is not None:
+        observer.waited(waiter, began_ns, "completed" if refusal is None else "rejected", None)
+
+
+def tell_cut_wait(waiter: Waiter, began_ns: int, error: BaseException) -> None:
+    """Tell of a call that was cut while it waited: one event, with nothing charged."""
+    if isinstance(error, GeneratorExit):  # of a finalizer, maybe, in any critical section
+        book_later(lambda: _tell_cut_wait(waiter, 0, error))
+    else:
+        _tell_cut_wait(waiter, began_ns, error)
+
+
+def _tell_cut_wait(waiter: Waiter, began_ns: int, error: BaseException) -> None:
+    frame, call = waiter.frame, waiter.call
+    runtime = frame.runtime
+    outcome, over = _outcome_of_cut(error, frame)
+    if over is not None:
+        dim = "millis" if over.latch is None else over.latch.dim or ""
+        runtime.tallies.refused(outcome, over, dim, call.operation)
+    if frame.observer is not None:
+        frame.observer.waited(waiter, began_ns, outcome, error)
+    if runtime.events.listeners:
+        facts = (frame, call, waiter.items, next(numbers), runtime.clock.time())
+        how = (outcome, error, None, waiter.waited_ns)
+        runtime.events.emit(partial(_event, *facts, 0, [0] * len(waiter.items), *how))
+
+
+def _outcome_of_cut(error: BaseException, frame: Frame) -> tuple[Outcome, Node | None]:
+    """Name the end of a wait that was cut, and the task whose end it was."""
+    if isinstance(error, Exception):
+        return "failed", None
+    for node in reversed(frame.chain):
+        if node not in frame.finishing and _is_over(node, frame):
+            return "terminated", node
+    return "cancelled", None
 
 
 def _event(
@@ -100,6 +160,7 @@ def _event(
     outcome: Outcome,
     error: BaseException | None,
     usage: Usage | None,
+    waited_ns: int = 0,
 ) -> UsageEvent:
     """Made when it is read: an event that nobody reads costs its call next to nothing."""
     reserved = {dim: from_units(dim, n) for dim, n, _payers in items}
@@ -122,7 +183,7 @@ def _event(
         reserved,
         as_charged,
         duration_ns / 1e6,
-        0.0,
+        waited_ns / 1e6,
         status_of(outcome, error),
         outcome,
         error_name(error),

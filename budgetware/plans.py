@@ -52,6 +52,7 @@ class TaskPlan:
     runtime: Runtime | None = None
     override: Callable[[TaskPlan, HasLimits], TaskPlan] | None = None
     given: tuple[Any, ...] = ()
+    lacks: str | None = None
     found: tuple[HasLimits, TaskPlan] | None = None
 
     def within(self, runtime: Runtime) -> TaskPlan:
@@ -63,8 +64,8 @@ class TaskPlan:
             return self.found[1]
         if self.limits is NO_LIMITS:
             raise ConfigurationError(
-                f"task_budget({self.name!r}) has no limit, and no template [budgets.{self.name}] "
-                "in a manifest: name a limit, as in tokens=50_000, or connect a manifest that has "
-                "it"
+                f"task_budget({self.name!r}) {self.lacks}, and there is no template "
+                f"[budgets.{self.name}] in a manifest: name a limit, as in tokens=50_000, or "
+                "connect a manifest that has it"
             )
         return self

@@ -18,6 +18,7 @@ from .errors import ConfigurationError, InvalidAmount, QuotaTokenError, Resource
 from .frames import current_frame
 from .kernel.balances import Snapshot, balance, verdict
 from .kernel.dims import from_units, show, to_units
+from .kernel.nodes import QuotaCell
 from .kernel.quota import inherit, take_allowance
 from .reservations import Reservation, reserve_nowait
 from .resources import Stake
@@ -35,8 +36,9 @@ class QuotaToken:
         service: by default the current one.
 
     `async with token:` (or `with`) binds it: calls inside that reserve the dimension of the
-    resource draw on it. That does not close it; one that is collected without `close` or `merge`
-    warns. It may be used from any task and thread, and does not pickle: `export` moves it.
+    resource draw on it. That does not close it; a part of another that is collected without
+    `close` or `merge` warns. It may be used from any task and thread, and does not pickle:
+    `export` moves it.
 
     Raises:
         UnknownResource, InvalidAmount: nothing has changed.
@@ -90,10 +92,11 @@ class QuotaToken:
         return self._stake.pool.name
 
     @property
-    def expected_use(self) -> int:
-        """The scheduling weight, less what was split off."""
+    def expected_use(self) -> Any:
+        """The scheduling weight, less what was split off; dollars, where it counts `usd`."""
         assert self._stake is not None
-        return self._stake.expected_use
+        self._runtime.sweep()
+        return self._shown(self._stake.expected_use)
 
     @property
     def allowance(self) -> Any:
@@ -102,10 +105,20 @@ class QuotaToken:
         Moved in and out by `split` and `merge`; of a part that shares, that of the whole.
         """
         assert self._stake is not None
-        cell = self._stake.allowance
-        if cell is None or cell.limit is None:
-            return None
-        return from_units(self._stake.pool.definition.dim or cell.dim, cell.limit)
+        self._runtime.sweep()
+        try:
+            acquire()
+            allowed = self._stake.allowed
+            if allowed is None or allowed.cell.limit is None:
+                return None
+            allowed.collect()
+            return self._shown(allowed.cell.limit)
+        finally:
+            release()
+
+    def _shown(self, units: int) -> Any:
+        assert self._stake is not None
+        return from_units(self._stake.pool.definition.dim or "units", units)
 
     def reserve(self, amount: Price | None = None, /, **options: Any) -> Reservation:
         """Hold an amount of it around a call: `async with token.reserve(2_000) as reservation`.
@@ -134,6 +147,7 @@ class QuotaToken:
         dim = stake.pool.definition.dim
         weight = _weight(child_expected_use, dim)
         units = _allowance(allowance, dim)
+        self._runtime.sweep()  # parts that were collected give back
         try:
             acquire()
             if stake.node.ended:
@@ -141,15 +155,15 @@ class QuotaToken:
             stake.collect()
             if weight > stake.expected_use:
                 raise QuotaTokenError(
-                    f"split({weight}): this token of {self.resource!r} has a weight of "
-                    f"{stake.expected_use}; split off that or less"
+                    f"split({show(child_expected_use)}): this token of {self.resource!r} has a "
+                    f"weight of {self._shown(stake.expected_use)}; split off that or less"
                 )
             giver = stake.allowance
             if units is not None and giver is not None:
                 if units > giver.free:
                     raise QuotaTokenError(
                         f"allowance={show(allowance)}: this token of {self.resource!r} has "
-                        f"{max(0, giver.free)} of its own left; give that or less"
+                        f"{self._shown(max(0, giver.free))} of its own left; give that or less"
                     )
                 take_allowance(giver, units)
             child = Stake(stake.pool, weight, units, stake)
@@ -185,11 +199,7 @@ class QuotaToken:
                 raise QuotaTokenError(
                     "this token shares the allowance of the other one: merge it into that instead"
                 )
-            mine.expected_use += theirs.expected_use
-            theirs.expected_use = 0
-            if theirs.cell.limit is not None and mine.allowance is not None:
-                theirs.cell.heir = mine.allowance
-            _end(theirs)
+            _end(theirs, into=mine)
         finally:
             release()
         _served(theirs, self._runtime)
@@ -246,9 +256,11 @@ class QuotaToken:
         if stake is None:
             return "<QuotaToken not made>"
         state = " over" if stake.node.ended else ""
+        cell = stake.allowance
+        allowance = None if cell is None or cell.limit is None else self._shown(cell.limit)
         return (
-            f"<QuotaToken of {self.resource} weight {stake.expected_use} "
-            f"allowance {self.allowance}{state}>"
+            f"<QuotaToken of {self.resource} weight {self._shown(stake.expected_use)} "
+            f"allowance {allowance}{state}>"
         )
 
     def __reduce__(self) -> Any:
@@ -261,6 +273,8 @@ class QuotaToken:
         if stake is not None and not stake.node.ended:
             runtime = self._runtime
             book_later(lambda: _close(stake, runtime))
+            if stake.lender is None:  # it was nobody's part
+                return
             warnings.warn(
                 f"{self!r} was collected without close() or merge(): what it had goes back",
                 ResourceWarning,
@@ -270,7 +284,7 @@ class QuotaToken:
 
 
 def _weight(expected_use: object, dim: str | None) -> int:
-    units = to_units(dim or "expected_use", expected_use, round_up=False)
+    units = to_units("usd" if dim == "usd" else "expected_use", expected_use, round_up=False)
     if units == 0:
         raise InvalidAmount(f"expected_use={show(expected_use)}: a weight is at least 1")
     return units
@@ -279,7 +293,7 @@ def _weight(expected_use: object, dim: str | None) -> int:
 def _allowance(allowance: object, dim: str | None) -> int | None:
     if allowance is None:
         return None
-    units = to_units(dim or "allowance", allowance, round_up=False)
+    units = to_units("usd" if dim == "usd" else "allowance", allowance, round_up=False)
     if units == 0:
         raise InvalidAmount(f"allowance={show(allowance)}: it allows nothing; give one above 0")
     return units
@@ -291,27 +305,48 @@ def _close(stake: Stake, runtime: Runtime) -> None:
         acquire()
         if stake.node.ended:
             return
-        lender = stake.lender
-        if lender is not None and not lender.node.ended:
-            lender.expected_use += stake.expected_use
-        stake.expected_use = 0
-        _end(stake)
+        _end(stake, into=None)
     finally:
         release()
     _served(stake, runtime)
 
 
-def _end(stake: Stake) -> None:
-    """Take no more draws, and pass on what is left. Locked."""
+def _end(stake: Stake, into: Stake | None) -> None:
+    """Take no more draws, and pass on what is left: to `into`, else to where it came from.
+
+    Locked. What each points at was open when it ended, so following that never goes in circles.
+    """
     stake.collect()
+    cell = stake.cell
+    heir = _merged(cell, into) or cell.heir
+    while heir is not None and heir.node.ended:
+        heir = heir.heir
+    cell.heir = heir = None if heir is cell else heir
+    lender = into or stake.lender
+    while lender is not None and lender.node.ended:
+        lender = lender.lender
+    stake.lender = lender = None if lender is stake else lender
+    if lender is not None:
+        lender.expected_use += stake.expected_use
+    stake.expected_use = 0
     stake.node.ended = True
     stake.node.guard()
-    heir = stake.cell.heir
-    while heir is not None and heir.node.ended and heir.heir is not None:
-        heir = heir.heir
-    stake.cell.heir = heir
-    if heir is not None and not inherit(stake.cell):
-        heir.node.owner.leavers.append(stake)
+    leavers, stake.leavers = stake.leavers, []
+    if heir is not None:
+        if not inherit(cell):
+            leavers.append(stake)
+        heir.node.owner.await_leavers(leavers, heir)
+
+
+def _merged(cell: QuotaCell, into: Stake | None) -> QuotaCell | None:
+    """What `into` has for what a token leaves: its allowance, or its own count without one."""
+    if into is None:
+        return None
+    if cell.limit is not None:
+        return into.allowance or (into.cell if cell.heir is None else None)
+    if into.cell.limit is not None or into.cell in cell.node.owner.cells:
+        return None  # what was drawn counts there already, or would use up what is not meant
+    return into.cell
 
 
 def _served(stake: Stake, runtime: Runtime) -> None:

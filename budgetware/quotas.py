@@ -156,6 +156,8 @@ class Resource:
         if self.parent is not None:
             check_name("resource", self.parent)
         if self.dim is not None:
+            if not isinstance(self.dim, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidAmount(f"resource {self.name!r}: dim={show(self.dim)}: give its name")
             object.__setattr__(self, "dim", declare(self.dim))
         for word in (self.unit, self.units):
             _check_word(self.name, word)
@@ -213,7 +215,7 @@ class PrincipalDefinition:
         check_name("principal", self.name)
         if self.parent is not None:
             check_name("principal", self.parent)
-        if self.exempt not in (None, True, False):
+        if self.exempt is not None and type(self.exempt) is not bool:
             raise ConfigurationError(f"principal {self.name!r}: exempt is True, False or None")
 
 

@@ -60,7 +60,7 @@ def request(
     elif frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
         look_at_deadlines(frame)
     held = False
-    if not frame.finishing:
+    if not frame.finishing and (frame.aim is None or not _was_refused(frame)):
         now_ns = frame.now_ns() if frame.rates else 0
         try:
             acquire()
@@ -81,6 +81,11 @@ def request(
     if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:
         hold.watch()
     return hold
+
+
+def _was_refused(frame: Frame) -> bool:
+    """Whether a grant ends a row of refusals, although the task may pay nothing for it."""
+    return bool(frame.chain and frame.chain[0].refused)
 
 
 async def admit_async(answer: Refusal | Waiter) -> Hold:
@@ -107,9 +112,8 @@ def _served(waiter: Waiter) -> Hold:
     hold = Hold(frame, call, waiter.items, waiter.tally)
     hold.waited = waiter
     hold.priced = waiter.priced
-    name = waiter.waited_for.name if waiter.waited_for is not None else ""
     dim = waiter.blamed.cell.dim if waiter.blamed is not None else ""
-    frame.runtime.tallies.refused("throttled", name, dim, call.operation)
+    frame.runtime.tallies.refused("throttled", waiter.waited_for, dim, call.operation)
     frame.runtime.telemetry.throttled(waiter)
     if waiter.crossed:
         warn(waiter.crossed)

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any
 from weakref import ref
 
-from .accounts import book_later, left_behind
+from .accounts import book_later, left_behind, waiting
+from .admission.parking import serve
 from .amounts import Price, check_amounts
 from .bindings import Target, aim, check_target
 from .calls import PLAIN, Call, OnError
@@ -356,4 +357,7 @@ def _expire_in(hold: Hold, seconds: float) -> None:
         if open_hold is not None:
             open_hold.expire()
 
-    runtime.expire_at(hold.numbered(), runtime.clock.now_ns() + int(seconds * 1e9), expire)
+    now_ns = runtime.clock.now_ns()
+    runtime.expire_at(hold.numbered(), now_ns + int(seconds * 1e9), expire)
+    if waiting:
+        serve(hold.items, now_ns)  # who waits for it sets an alarm

@@ -14,7 +14,7 @@ from .clock import Clock, parse_max_wait
 from .errors import ConfigurationError, UnknownResource
 from .ids import new_id
 from .kernel.dims import nearest
-from .kernel.nodes import Cell, Node, QuotaCell
+from .kernel.nodes import Cell, Node, QuotaCell, refloor
 from .kernel.quota import inherit, put_capacity, put_rate, put_slots
 from .policies import Throttle
 from .quotas import Capacity, Concurrency, Rate, Resource, limit_units, value_units
@@ -126,10 +126,23 @@ class Stake:
             most = min(most, allowance.limit)
         return max(1, most)
 
+    def await_leavers(self, leavers: list[Stake], heir: QuotaCell) -> None:
+        """Note parts that are over, but have reservations open: they may leave debt, too."""
+        for stake in leavers:
+            stake.cell.heir = heir
+        self.leavers += leavers
+        self._watch()
+
     def collect(self) -> None:
         """Take over what parts that are over have left."""
         if self.leavers:
             self.leavers = [stake for stake in self.leavers if not inherit(stake.cell)]
+            self._watch()
+
+    def _watch(self) -> None:
+        """Look closely at every hold as long as there are parts to collect from."""
+        self.cell.is_watched = bool(self.leavers)
+        refloor(self.cell)
 
 
 class Draw:
@@ -174,7 +187,7 @@ class Resources:
 
     def get(self, name: str) -> Pool:
         """The pool of that name, or `UnknownResource`."""
-        pool = self._pools.get(name) if type(name) is str else None
+        pool = self._pools.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if pool is None:
             raise self._unknown(name)
         return pool
@@ -189,6 +202,11 @@ class Resources:
         """Add a resource; raises `ConfigurationError` where that cannot be."""
         if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"define({str(resource)[:60]!r}): give a Resource(...)")
+        if resource.dim is None and resource.name in ("usd", "memory", "millis"):
+            raise ConfigurationError(
+                f"resource {resource.name!r} would be taken for that dimension: give it "
+                f"dim={resource.name!r}, or another name"
+            )
         now_ns = self._clock.now_ns()
         try:
             acquire()

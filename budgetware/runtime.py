@@ -72,6 +72,11 @@ class Runtime:
             self._expiry_ns = expires_ns
         self.expiring[number] = (expires_ns, expire)
 
+    @property
+    def next_expiry_ns(self) -> int | None:
+        """When a reservation expires next, or did if nobody has looked since; None: none will."""
+        return self._expiry_ns if self.expiring else None
+
     def _expire(self, now_ns: int) -> None:
         open_ones = list(self.expiring.items())
         later = [expires_ns for _number, (expires_ns, _fn) in open_ones if expires_ns > now_ns]

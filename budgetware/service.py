@@ -183,15 +183,28 @@ class QuotaService:
     def __enter__(self) -> QuotaService:
         if self._was_opened:
             raise ConfigurationError("a service is entered once: connect() again")
+        frame = self._frame()
         self._was_opened = self._is_open = True
-        if not set_default(self.runtime, only_first=True):
-            outer = current.get(None)
-            self._token = current.set(
-                Frame(self.runtime)
-                if outer is None
-                else Frame(self.runtime, outer.task, outer.chain, draws=outer.draws)
-            )
+        if not set_default(self.runtime, only_first=True) or frame is not None:
+            self._token = current.set(frame or Frame(self.runtime))
         return self
+
+    def _frame(self) -> Frame | None:
+        """Where this context stands in it: in the same task, on behalf of the same principal."""
+        outer = current.get(None)
+        if outer is None:
+            return None
+        principal = outer.principal
+        if principal is not None:
+            principal = self.runtime.principals.get(principal.name)
+        return Frame(
+            self.runtime,
+            outer.task,
+            outer.chain,
+            principal=principal,
+            finishing=outer.finishing,
+            draws=outer.draws,
+        )
 
     def __exit__(
         self,
@@ -215,7 +228,6 @@ class QuotaService:
 
 def connect(
     manifest: str | PathLike[str] | None = None,
-    /,
     *,
     ledger: str | None = None,
     clock: Clock | None = None,

@@ -317,7 +317,8 @@ class TaskBudget:
             release()
         if waiting:
             dismiss(self.ended_ns, node)
-            lenders = [cell for cells in node.lent.values() for cell in cells]
+            lent = [(outer.cells, dim) for outer in node.chain[1:] for dim in node.lent]
+            lenders = [cells[dim] for cells, dim in lent if dim in cells]
             serve_cells(lenders, self.ended_ns)
         shown = converted(node, error)
         if node.latch is not None and shown is not None:

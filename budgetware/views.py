@@ -12,6 +12,7 @@ from .accounts import acquire, release, waiting
 from .admission import waiters
 from .admission.parking import dismiss, tell_stirred
 from .errors import ConfigurationError, InvalidAmount
+from .frames import definitions_changed
 from .kernel.balances import Balance, Snapshot, balance, verdict
 from .kernel.dims import declare, show
 from .kernel.nodes import Node, refresh
@@ -189,6 +190,7 @@ def update(
                 else "update changes nothing: give limit=, enforcement=, max_wait= or the units"
             )
         pool = runtime.resources.update(resource, changes, expected)
+    definitions_changed()
     recheck(pool.node, runtime)
     return pool
 
@@ -215,12 +217,12 @@ def delete(runtime: Runtime, name: str, expected: int | None) -> None:
 def close_line(runtime: Runtime) -> None:
     """The service closes: refuse everyone who waits in it."""
     runtime.is_closed = True
-    reason = ConfigurationError("the service was closed while the call waited: connect() again")
     now_ns = runtime.clock.now_ns()
     try:
         acquire()
         for waiter in [w for w in waiting if w.frame.runtime is runtime]:
-            waiters.turn_away(waiter, now_ns, reason)
+            reason = "the service was closed while the call waited: connect() again"
+            waiters.turn_away(waiter, now_ns, ConfigurationError(reason))
     finally:
         release()
     tell_stirred()
@@ -229,6 +231,7 @@ def close_line(runtime: Runtime) -> None:
 def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:
     """Add or change a principal, and look again at those who wait for a quota of it."""
     principal = runtime.principals.define(definition)
+    definitions_changed()
     recheck(principal.node, runtime)
     return principal
 

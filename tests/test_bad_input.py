@@ -279,8 +279,10 @@ def test_no_limit_at_all_is_refused() -> None:
 
 
 def test_a_name_that_is_no_template_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="limit"):
-        task_budget("research")
+    task = task_budget("research")
+    with pytest.raises(ConfigurationError, match=r"no limit.*\[budgets\.research\]"):
+        task.__enter__()
+    assert current_budget() is None
 
 
 @pytest.mark.parametrize("zero", [0, Limit(0)], ids=["int", "Limit"])

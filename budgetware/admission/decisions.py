@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..accounts import acquire, release, waiting
 from ..calls import PLAIN, Call
 from ..frames import Frame
-from ..holding import own_units
+from ..holding import own_holds, units_in
 from ..kernel.carving import open_carve
 from ..kernel.dims import from_units
 from ..kernel.nodes import KINDS, Cell, Item, Node, payers, refresh
@@ -20,6 +20,7 @@ from ..kernel.tree import Shortage, hold, room_of, shortages
 from ..policies import Policy, Terminate, severity
 from ..principals import is_exempt
 from ..termination import latch
+from .places import goes_first
 from .refusals import Refusal
 
 Carve = Mapping[str, tuple[int, int | None, int]]
@@ -54,7 +55,12 @@ def decide(
     strict = [s for s in obstacles if not _lets_wait(s.cell, call)]
     if strict:
         return refuse(frame, items, call, strict, now_ns)
-    hopeless = [s for s in obstacles if not could_ever(s.cell, s.requested, own_units(s.cell))]
+    holds = own_holds()
+    hopeless = [
+        s
+        for s in obstacles
+        if not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing)
+    ]
     if hopeless:
         return refuse(frame, items, call, hopeless, now_ns)
     if not may_wait:
@@ -108,8 +114,9 @@ def _queued(
 ) -> list[Shortage]:
     """Payers that have room, but for which others wait already.
 
-    A call whose own context holds some of it goes before those, or both might wait for ever.
+    Some calls inside others go before those, or both might wait for ever.
     """
+    holds = own_holds()
     known = {id(shortage.cell) for shortage in short}
     queued: list[Shortage] = []
     for _dim, n, (cells, _above, _special) in items:
@@ -117,7 +124,7 @@ def _queued(
             queue = cell.queue
             if queue is None or not queue.count or n == 0 or id(cell) in known:
                 continue
-            if not (exempt and cell.spares_exempt) and not own_units(cell):
+            if not (exempt and cell.spares_exempt) and not goes_first(holds, cell):
                 queued.append(Shortage(cell, n, max(0, room_of(cell, frame.finishing))))
     return queued
 
@@ -135,7 +142,7 @@ def _lets_wait(cell: Cell, call: Call) -> bool:
     return severity(policy_of(cell)) == 0 and severity(call.policy) == 0
 
 
-def could_ever(cell: Cell, n: int, own: int) -> bool:
+def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node]) -> bool:
     """Whether waiting may help: others may give back, and time refills a rate.
 
     Not, without a top-up, above limit - spent of a budget, the burst of a rate or the slots of a
@@ -147,7 +154,8 @@ def could_ever(cell: Cell, n: int, own: int) -> bool:
     if cell.refill is not None:
         return n <= limit
     spent = 0 if cell.level else cell.spent
-    return n <= limit - spent - cell.keep - own
+    keep = 0 if cell.node in finishing else cell.keep
+    return n <= limit - spent - keep - own
 
 
 def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
@@ -291,7 +299,8 @@ def look_at_least(frame: Frame) -> Refusal | None:
         short = [
             shortage
             for shortage in shortages(items, frame.finishing)
-            if not _lets_wait(shortage.cell, PLAIN) or not could_ever(shortage.cell, 1, 0)
+            if not _lets_wait(shortage.cell, PLAIN)
+            or not could_ever(shortage.cell, 1, 0, frame.finishing)
         ]
         return refuse(frame, (), PLAIN, short, now_ns) if short else None
     finally:

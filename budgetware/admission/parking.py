@@ -7,15 +7,17 @@ there is one per resource; each has its own for the longest wait. Not here: whos
 from __future__ import annotations
 
 from collections.abc import Iterable
-from threading import Event as ThreadEvent
+from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from anyio import from_thread
 
-from ..accounts import acquire, release, waiting
+from ..accounts import acquire, book_later, drain, release, rousers, waiting
 from ..errors import BlockingInEventLoop
 from ..kernel.nodes import Cell, Item, Node
-from ..loops import alarm, current_loop, post
+from ..loops import alarm, current_loop, post, post_soon
+from ..outcomes import tell_cut_wait, tell_wait, wait_began
 from . import waiters
 from .decisions import look_at_deadlines
 from .refusals import Refusal
@@ -23,6 +25,7 @@ from .waiters import Waiter, stirred
 
 _LEAST_SECONDS = 0.0005
 _CANCEL_POLL_SECONDS = 0.05
+_ROUSED = 4
 
 
 class TaskParking:
@@ -45,19 +48,29 @@ class TaskParking:
         else:
             self.alarm.wake()
 
+    def rouse(self) -> None:
+        """Have it look again soon, from where a finalizer may run."""
+        post_soon(self._loop, self._hurry)
+
+    def _hurry(self) -> None:
+        if self._waiter.state == "waiting":
+            self.alarm.move(0)
+
 
 class ThreadParking:
     """Where a thread sleeps."""
 
-    __slots__ = ("_event", "_waiter")
+    __slots__ = ("_bell", "_waiter")
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
-        self._event = ThreadEvent()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # a finalizer may ring it at any time
 
     def stir(self) -> None:
         """Wake it, to look at its state or its alarm; from any thread."""
-        self._event.set()
+        self._bell.put(None)
+
+    rouse = stir
 
     def sleep(self) -> None:
         """Sleep until woken, or until the alarm.
@@ -70,8 +83,10 @@ class ThreadParking:
             left = min(left, _CANCEL_POLL_SECONDS)
         except RuntimeError:  # not such a thread
             pass
-        self._event.wait(None if left == float("inf") else left)
-        self._event.clear()
+        try:
+            self._bell.get(timeout=None if left == float("inf") else left)
+        except Empty:  # the alarm
+            pass
 
 
 def seconds_left(waiter: Waiter) -> float:
@@ -91,21 +106,23 @@ async def wait_async(waiter: Waiter) -> Refusal | None:
     if loop is None:  # a coroutine may be driven by hand
         return wait_sync(waiter)
     parking = TaskParking(waiter, loop)
+    began_ns = wait_began(waiter)
     try:
         _park(waiter, parking)
         while waiter.state == "waiting":
             await parking.alarm.sleep(seconds_left(waiter))
             if waiter.state == "waiting":
                 look_again(waiter)
-    except BaseException:
-        _withdraw(waiter)
+        tell_wait(waiter, began_ns)
+    except BaseException as error:
+        _cut(waiter, began_ns, error)
         raise
     return waiter.refusal
 
 
 def wait_sync(waiter: Waiter) -> Refusal | None:
     """The same for sync code, which blocks its thread."""
-    if current_loop() is not None:
+    if waiter.state == "waiting" and current_loop() is not None:
         _withdraw(waiter)
         waited_for = waiter.waited_for
         name = "its turn" if waited_for is None else f"{waited_for.kind} {waited_for.name!r}"
@@ -115,14 +132,16 @@ def wait_sync(waiter: Waiter) -> Refusal | None:
             "policy='reject'"
         )
     parking = ThreadParking(waiter)
+    began_ns = wait_began(waiter)
     try:
         _park(waiter, parking)
         while waiter.state == "waiting":
             parking.sleep()
             if waiter.state == "waiting":
                 look_again(waiter)
-    except BaseException:
-        _withdraw(waiter)
+        tell_wait(waiter, began_ns)
+    except BaseException as error:
+        _cut(waiter, began_ns, error)
         raise
     return waiter.refusal
 
@@ -133,11 +152,13 @@ def _park(waiter: Waiter, parking: Any) -> None:
         waiter.parking = parking
     finally:
         release()
+    drain()
 
 
 def look_again(waiter: Waiter) -> None:
     """The alarm of a waiter went off."""
     frame = waiter.frame
+    frame.runtime.sweep()
     now_ns = frame.now_ns()
     if frame.deadline_ns and now_ns >= frame.deadline_ns:
         look_at_deadlines(frame)
@@ -150,6 +171,15 @@ def look_again(waiter: Waiter) -> None:
     tell_stirred()
 
 
+def _cut(waiter: Waiter, began_ns: int, error: BaseException) -> None:
+    """The call is over, whatever it was granted."""
+    if isinstance(error, GeneratorExit):  # raised where a finalizer may run
+        book_later(lambda: _withdraw(waiter))
+    else:
+        _withdraw(waiter)
+    tell_cut_wait(waiter, began_ns, error)
+
+
 def _withdraw(waiter: Waiter) -> None:
     now_ns = waiter.frame.now_ns()
     try:
@@ -159,6 +189,8 @@ def _withdraw(waiter: Waiter) -> None:
     finally:
         release()
     tell_stirred()
+    if waiter.refusal is not None:  # nobody is told of it, but it may have ended a task
+        waiter.refusal.end_task()
 
 
 def tell_stirred() -> None:
@@ -171,6 +203,20 @@ def tell_stirred() -> None:
         parking = waiter.parking
         if parking is not None:
             parking.stir()
+
+
+def _rouse() -> None:
+    """Have those who have waited longest book what was left behind.
+
+    A finalizer may call this in the middle of anything: it takes no lock and changes nothing.
+    """
+    for waiter in list(islice(waiting, _ROUSED)):
+        parking = waiter.parking
+        if parking is not None:
+            parking.rouse()
+
+
+rousers.append(_rouse)
 
 
 def serve_cells(cells: Iterable[Cell], now_ns: int) -> None:

@@ -40,6 +40,7 @@ class Refusal:
         by: who was short, where that ended the task `node`.
         retry_after: seconds until time alone might help; None: it does not.
         waited_ns: how long the call waited for its turn.
+        timed_out: it would have gone on waiting, had it been allowed to.
         reason: an error to raise as it is.
     """
 
@@ -52,6 +53,7 @@ class Refusal:
     retry_after: float | None = None
     waited_ns: int = 0
     reason: BudgetwareError | None = None
+    timed_out: bool = False
 
     @property
     def decision(self) -> str:
@@ -68,6 +70,11 @@ class Refusal:
         if self.shortage is not None:
             return self.shortage.cell.dim
         return (self.node.latch.dim or "") if self.node.latch is not None else ""
+
+    def end_task(self) -> None:
+        """Cancel the block of the task that this has latched, if it has. Without the lock."""
+        if self.shortage is None and self.node.latch is not None:
+            self.node.owner.cancel_scope()
 
     def error(self) -> BudgetwareError:
         """The exception that tells of it."""
@@ -145,11 +152,10 @@ def units_of(short: Shortage) -> str:
 
 def carry_out(refusal: Refusal) -> None:
     """Let everyone know of a refusal: counts, event, span, log; end the task if it is latched."""
-    frame, node = refusal.frame, refusal.node
-    if node.latch is not None and refusal.shortage is None:
-        node.owner.cancel_scope()
-    name = refusal.denied_by.name
-    frame.runtime.tallies.refused(refusal.decision, name, refusal.dim, refusal.call.operation)
+    frame = refusal.frame
+    refusal.end_task()
+    operation = refusal.call.operation
+    frame.runtime.tallies.refused(refusal.decision, refusal.denied_by, refusal.dim, operation)
     tell_refusal(refusal)
 
 

@@ -22,9 +22,8 @@ from ..accounts import waiting
 from ..calls import Call
 from ..errors import BudgetwareError
 from ..frames import Frame
-from ..holding import own_units
-from ..kernel.nodes import Cell, Item, Node, QuotaCell, refloor
-from ..kernel.queue import Entry, Queue
+from ..holding import own_holds
+from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
 from ..kernel.tree import Shortage, room_of, settle, shortages
 from ..policies import severity
@@ -32,27 +31,15 @@ from ..principals import is_exempt
 from ..resources import Stake
 from ..tallies import Tally
 from .decisions import bring_up_to_date, could_ever, grant, policy_of, refuse, stopped_by
+from .places import Place, alarm_ns, goes_first, is_first, join, leave
 from .refusals import Refusal
 
 MAX_WAITERS = 100_000
 _tickets = count(1)
+_inside: dict[Waiter, None] = {}
+"""Those among the waiting who are called inside other calls, which hold something."""
 stirred: deque[Waiter] = deque()
 """Waiters whose state or alarm has changed, to be told without the lock."""
-
-
-class Place(Entry):
-    """A payer that a waiter may have to wait for. `own`: units its callers hold there."""
-
-    __slots__ = ("cell", "own")
-
-    def __init__(self, waiter: Waiter, cell: QuotaCell, units: int) -> None:
-        super().__init__(waiter, waiter.ticket, units)
-        self.cell = cell
-        self.own = 0 if cell.refill is not None else own_units(cell)
-
-    @property
-    def is_taken(self) -> bool:
-        return self.queue is not None
 
 
 class Waiter:
@@ -65,7 +52,9 @@ class Waiter:
         "crossed",
         "expires_ns",
         "frame",
+        "holds",
         "items",
+        "nodes",
         "parking",
         "places",
         "priced",
@@ -95,31 +84,40 @@ class Waiter:
         self.since_ns = now_ns
         self.waited_ns = 0
         self.ticket = next(_tickets)
+        self.holds = own_holds()
         self.state: Literal["waiting", "granted", "refused"] = "waiting"
         self.crossed: list[Cell] = []
         self.refusal: Refusal | None = None
         self.parking: Any = None
         self.alarm_ns: int | None = None
         self.blamed: Place | None = None
+        self.nodes = self._find_nodes()
         self.places = self._find_places()
         self.expires_ns = self._expires_ns()
 
     def _find_places(self) -> list[Place]:
         """Every payer of it that lets calls wait, in the order of rank."""
-        exempt = self.frame.principal is not None and is_exempt(self.frame.principal)
         places = [
             Place(self, cell, n)
             for _dim, n, (cells, _above, _special) in self.items
             for cell in cells
             if isinstance(cell, QuotaCell)
             and n > 0
-            and cell.limit is not None
             and severity(policy_of(cell)) == 0
-            and not (exempt and cell.spares_exempt)
+            and not self.is_free_of(cell)
         ]
         if len(places) > 1:
             places.sort(key=lambda place: place.cell.rank)
         return places
+
+    @property
+    def is_exempt(self) -> bool:
+        """Whether quotas refuse it nothing, as things stand now."""
+        return self.frame.principal is not None and is_exempt(self.frame.principal)
+
+    def is_free_of(self, cell: Cell) -> bool:
+        """Whether a payer refuses it nothing, or nothing any more."""
+        return cell.limit is None or (cell.spares_exempt and self.is_exempt)
 
     def _expires_ns(self) -> int | None:
         """When the shortest of the longest waits is over; the call's own is one of them."""
@@ -137,20 +135,18 @@ class Waiter:
         """Whose turn it waits, or waited, for in the end."""
         return None if self.blamed is None else self.blamed.cell.node
 
-    def count_on_nodes(self, more: int) -> None:
-        """Count it, or no more, on every node whose end would end the wait."""
-        for node in self.frame.chain:
-            node.waiters += more
-        for _dim, _n, (cells, _above, _special) in self.items:
-            for cell in cells:
-                if cell.node.kind != "task":
-                    cell.node.waiters += more
+    def _find_nodes(self) -> frozenset[Node]:
+        """Those whose end, or change, may end the wait."""
+        nodes = {c.node for _dim, _n, (cells, _above, _s) in self.items for c in cells}
+        nodes.update(self.frame.chain)
+        if self.frame.principal is not None:
+            nodes.update(self.frame.principal.node.chain)
+        return frozenset(nodes)
 
-    def is_below(self, node: Node) -> bool:
-        """Whether the end of a node ends the wait."""
-        if node.kind == "task":
-            return node in self.frame.chain
-        return any(cell.node is node for _d, _n, (cells, _a, _s) in self.items for cell in cells)
+    def count_on_nodes(self, more: int) -> None:
+        """Count it, or no more, on every node that it has to do with."""
+        for node in self.nodes:
+            node.waiters += more
 
     def stake_of(self, cell: Cell) -> Stake | None:
         """The right by which it draws on a payer, if that is by a quota token."""
@@ -173,8 +169,11 @@ class Waiter:
 def line_up(waiter: Waiter, now_ns: int) -> None:
     """Begin to wait; it may be served at once."""
     waiting[waiter] = None
+    if waiter.holds:
+        _inside[waiter] = None
     waiter.count_on_nodes(1)
     pump(_advance(waiter, now_ns), now_ns)
+    _expire(waiter, now_ns)
 
 
 def pump(cells: Iterable[Cell], now_ns: int) -> None:
@@ -211,60 +210,44 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
     before, waiter.alarm_ns = waiter.alarm_ns, None
     left: list[Cell] = []
     for at, place in enumerate(waiter.places):
-        if not could_ever(place.cell, place.units, place.own):
+        if waiter.is_free_of(place.cell):
+            left += leave([place])
+            continue
+        if not could_ever(place.cell, place.units, place.own, frame.finishing):
             return left + _give_up(waiter, place, now_ns)
         room = room_of(place.cell, frame.finishing)
         if place.queue is None:
             queue = place.cell.queue
-            if room >= place.units and (queue is None or not queue.count or place.own):
+            is_clear = queue is None or not queue.count or goes_first(waiter.holds, place.cell)
+            if room >= place.units and is_clear:
                 continue
-            left += _leave(waiter.places[at + 1 :])
-            place = _join(waiter, place)  # noqa: PLW2901 - it may be a new one
-        if room >= place.units and _is_first(place):
+            left += leave(waiter.places[at + 1 :])
+            place = join(waiter, place)  # noqa: PLW2901 - it may be a new one
+        if room >= place.units and is_first(place):
             continue
-        waiter.blamed = place
-        refill = place.cell.refill
-        if refill is not None and _is_first(place):
-            waiter.alarm_ns = refill.ready_ns(place.units - place.cell.free)
+        if waiter.blamed is not place:
+            waiter.blamed = place
+            left += _let_pass()
+        if is_first(place):
+            waiter.alarm_ns = alarm_ns(place)
         if waiter.alarm_ns != before and waiter.parking is not None:
             stirred.append(waiter)
         return left
     return left + _decide(waiter, now_ns)
 
 
-def _is_first(place: Place) -> bool:
-    queue = place.cell.queue
-    return queue is not None and queue.first() is place
-
-
-def _join(waiter: Waiter, place: Place) -> Place:
-    cell = place.cell
-    queue = cell.queue
-    if queue is None:
-        queue = cell.queue = Queue()
-    stake = waiter.stake_of(cell)
-    weight = None if stake is None else stake.weight()
-    if place.is_left:  # it was given up before: the old one stays where it is, crossed out
-        place = waiter.renew(place)
-    queue.join(place, stake, weight, favoured=place.own > 0)
-    refloor(cell)
-    return place
-
-
-def _leave(places: Iterable[Place], *, served: bool = False) -> list[Cell]:
-    """Give up places; returns the payers for which somebody else may be first now."""
-    left: list[Cell] = []
-    for place in places:
-        queue, place.queue = place.queue, None
-        if queue is None:
-            continue
-        if served:
-            queue.serve(place)
-        else:
-            queue.leave(place)
-        refloor(place.cell)
-        left.append(place.cell)
-    return left
+def _let_pass() -> list[Cell]:
+    """Put those first whom others have begun to wait for; returns where they are first now."""
+    passed: list[Cell] = []
+    for waiter in list(_inside):
+        for place in list(waiter.places):
+            if place.queue is None or place.is_favoured:
+                continue
+            if goes_first(waiter.holds, place.cell):
+                leave([place])
+                join(waiter, place)
+                passed.append(place.cell)
+    return passed
 
 
 def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
@@ -274,8 +257,7 @@ def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
     if stopped is not None:
         waiter.refusal = Refusal(frame, waiter.call, items, stopped, None)
         return _finish(waiter, "refused", now_ns)
-    exempt = frame.principal is not None and is_exempt(frame.principal)
-    short = shortages(items, frame.finishing, exempt=exempt)
+    short = shortages(items, frame.finishing, exempt=waiter.is_exempt)
     if short:
         waiter.refusal = refuse(frame, items, waiter.call, short, now_ns)
         return _finish(waiter, "refused", now_ns)
@@ -286,13 +268,14 @@ def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
 def _finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) -> list[Cell]:
     waiter.state = state
     del waiting[waiter]
+    _inside.pop(waiter, None)
     waiter.count_on_nodes(-1)
     waiter.waited_ns = max(1, now_ns - waiter.since_ns)
     if waiter.refusal is not None:
         waiter.refusal.waited_ns = waiter.waited_ns
     if waiter.parking is not None:
         stirred.append(waiter)
-    return _leave(waiter.places, served=state == "granted")
+    return leave(waiter.places, served=state == "granted")
 
 
 def _give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
@@ -301,8 +284,9 @@ def _give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     room = max(0, room_of(place.cell, frame.finishing))
     short = Shortage(place.cell, place.units, room)
     waiter.blamed = place
+    left = leave(waiter.places)  # whoever tries again will not have itself ahead of it
     waiter.refusal = refuse(frame, waiter.items, waiter.call, [short], now_ns)
-    return _finish(waiter, "refused", now_ns)
+    return left + _finish(waiter, "refused", now_ns)
 
 
 def look_again(waiter: Waiter, now_ns: int) -> None:
@@ -311,9 +295,15 @@ def look_again(waiter: Waiter, now_ns: int) -> None:
         return
     bring_up_to_date(waiter.items, now_ns)
     pump([place.cell for place in waiter.places if place.queue is not None], now_ns)
-    if waiter.state != "waiting":
-        return
-    if waiter.expires_ns is not None and now_ns >= waiter.expires_ns:
+    if waiter.alarm_ns is not None and now_ns >= waiter.alarm_ns:
+        waiter.alarm_ns = None  # it is first no more, or this would have been set anew
+    _expire(waiter, now_ns)
+
+
+def _expire(waiter: Waiter, now_ns: int) -> None:
+    """Refuse it if its longest wait is over."""
+    is_over = waiter.expires_ns is not None and now_ns >= waiter.expires_ns
+    if waiter.state == "waiting" and is_over:
         place = waiter.blamed or waiter.places[0]
         pump(_give_up(waiter, place, now_ns), now_ns)
 
@@ -337,7 +327,7 @@ def pump_items(items: Iterable[Item], now_ns: int) -> None:
 
 def dismiss(node: Node, now_ns: int) -> None:
     """Refuse all who wait below a node that takes no more reservations."""
-    for waiter in [w for w in waiting if w.is_below(node)] if node.waiters else ():
+    for waiter in [w for w in waiting if node in w.nodes] if node.waiters else ():
         stopped = stopped_by(waiter.frame)
         if stopped is not None and waiter.state == "waiting":
             waiter.refusal = Refusal(waiter.frame, waiter.call, waiter.items, stopped, None)
@@ -354,14 +344,23 @@ def turn_away(waiter: Waiter, now_ns: int, reason: BudgetwareError) -> None:
 
 def recheck(node: Node, now_ns: int) -> None:
     """A definition has changed: who may wait no longer, or need not?"""
-    for waiter in [w for w in waiting if w.is_below(node)] if node.waiters else ():
-        for place in waiter.places:
-            if waiter.state != "waiting":
-                break
-            if severity(policy_of(place.cell)) > 0:
-                pump(_give_up(waiter, place, now_ns), now_ns)
-                break
+    for waiter in [w for w in waiting if node in w.nodes] if node.waiters else ():
+        _reconsider(waiter, now_ns)
     pump(list(node.cells.values()), now_ns)
+
+
+def _reconsider(waiter: Waiter, now_ns: int) -> None:
+    for place in waiter.places:
+        if waiter.state != "waiting":
+            return
+        cell = place.cell
+        if waiter.is_free_of(cell):
+            continue
+        finishing = waiter.frame.finishing
+        if severity(policy_of(cell)) or not could_ever(cell, place.units, place.own, finishing):
+            pump(_give_up(waiter, place, now_ns), now_ns)
+    if waiter.state == "waiting":
+        pump(_advance(waiter, now_ns), now_ns)
 
 
 def _forget_in_child() -> None:

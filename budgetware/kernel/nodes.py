@@ -199,9 +199,10 @@ def payers(chain: Sequence[Node], dim: str) -> Payers:
 
 
 def joined(payers: Payers, others: Sequence[Cell]) -> Payers:
-    """These payers, and others that are not of the tasks' tree."""
+    """These payers, and others that are not of the tasks' tree; nobody pays twice for one draw."""
     cells, above, is_special = payers
-    return (*cells, *others), above, is_special or any(cell.level for cell in others)
+    cells += tuple([cell for cell in others if cell not in cells])
+    return cells, above, is_special or any(cell.level for cell in others)
 
 
 def refloor(cell: Cell) -> None:

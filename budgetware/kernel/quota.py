@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .nodes import QuotaCell, refloor, refresh
+from .nodes import Cell, QuotaCell, refloor, refresh
 from .refill import Refill
 
 
@@ -44,6 +44,7 @@ def lift(cell: QuotaCell) -> None:
     """Take the limit away; counting goes on."""
     cell.limit = None
     cell.refill = None
+    cell.level = cell.dim == "memory"
     cell.spares_exempt = False
     cell.is_watched = True
     refloor(cell)
@@ -72,16 +73,31 @@ def take_allowance(giver: QuotaCell, units: int) -> None:
 def inherit(cell: QuotaCell) -> bool:
     """Pass on to the heir all but what is reserved; say whether nothing is left here."""
     heir = cell.heir
-    if heir is not None and heir.limit is not None and cell.limit is not None:
-        reserved = cell.reserved
-        spent, limit = cell.spent, cell.limit - reserved
-        heir.limit += limit
-        heir.base += limit
-        heir.spent += spent
-        heir.assumed += cell.assumed
-        heir.free += limit - spent
+    if heir is None:
+        return cell.reserved == 0
+    reserved, spent = cell.reserved, cell.spent
+    passed = spent
+    if cell.limit is None:
+        cell.base -= spent
+    else:
+        rest = cell.limit - reserved
         cell.limit = cell.base = reserved
-        cell.spent = cell.assumed = cell.free = 0
-        if isinstance(heir, QuotaCell):
-            refloor(heir)
-    return cell.reserved == 0
+        cell.free = 0
+        if heir.limit is not None:
+            passed = rest
+            heir.limit += rest
+            heir.free += rest - spent
+    heir.base += passed
+    heir.spent += spent
+    heir.assumed += cell.assumed
+    cell.spent = cell.assumed = 0
+    if isinstance(heir, QuotaCell):
+        refloor(heir)
+    return reserved == 0
+
+
+def pass_on(cell: Cell) -> None:
+    """Let what was corrected after the end of a quota token reach whoever has inherited it."""
+    while isinstance(cell, QuotaCell) and cell.heir is not None and cell.node.ended:
+        inherit(cell)
+        cell = cell.heir

@@ -35,7 +35,7 @@ class Refill:
 
     def stop(self, now_ns: int) -> None:
         """The bucket is full: the next unit begins to come now."""
-        self.anchor_ns = max(self.anchor_ns, now_ns)
+        self.anchor_ns = max(self.ready_ns(0), now_ns)  # nothing comes twice if clocks go back
         self.given = 0
 
     def ready_ns(self, deficit: int) -> int:
@@ -48,9 +48,10 @@ class Refill:
         return max(0, self.ready_ns(deficit) - now_ns) / 1e9
 
     def change(self, value: int, period_ns: int, most: int, now_ns: int) -> None:
-        """Go on at another rate; what has come by now was taken with `due` before."""
+        """Go on at another rate; the part of a unit that has come by now is kept."""
+        begun = (now_ns - self.anchor_ns) * self.value - self.given * self.period_ns
+        self.stop(now_ns)
+        self.anchor_ns -= max(0, begun) * period_ns // (self.period_ns * value)
         self.value = value
         self.period_ns = period_ns
         self.most = most
-        self.anchor_ns = now_ns
-        self.given = 0

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .nodes import GUARDED, OPEN, Cell, Item, Node, refloor
+from .quota import pass_on
 
 AS_HELD = -1
 """In what was used: this dimension as it was held."""
@@ -32,25 +33,27 @@ def try_hold(items: Iterable[Item]) -> bool:
         for cell in cells:
             cell.free = free = cell.free - n
             if free < cell.floor:
-                _undo(items, cell)
+                _undo(items, cells, cell)
                 return False
         for cell, _via in above:
             cell.granted -= n
             if cell.floor >= GUARDED or cell.warn is not None:
-                _undo(items, cell)
+                _undo(items, cells, cell)
                 return False
     return True
 
 
-def _undo(items: Iterable[Item], last: Cell) -> None:
-    for _, n, (cells, above, _special) in items:
+def _undo(items: Iterable[Item], last: tuple[Cell, ...], last_cell: Cell) -> None:
+    """Up to that cell of that item: a resource may pay for several items, as their parent."""
+    for _, n, (cells, above, _special) in items:  # pragma: no branch - it is among them
+        is_last = cells is last
         for cell in cells:
             cell.free += n
-            if cell is last:
+            if is_last and cell is last_cell:
                 return
         for cell, _via in above:
             cell.granted += n
-            if cell is last:
+            if is_last and cell is last_cell:
                 return
 
 
@@ -64,8 +67,10 @@ def shortages(
 ) -> list[Shortage]:
     """Every payer that has not enough, the leaf's first. Inside `finish()` keep counts as room."""
     short: list[Shortage] = []
-    for _, n, (cells, _above, _special) in items:
+    asked: dict[Cell, int] = {}  # a resource may pay for several items, as their parent
+    for _, units, (cells, _above, _special) in items:
         for cell in cells:
+            n = asked[cell] = asked.get(cell, 0) + units
             if cell.limit is None:
                 if cell.free < n:
                     more = n - cell.free + OPEN
@@ -73,7 +78,7 @@ def shortages(
                     cell.free += more
                 continue
             room = room_of(cell, finishing)
-            if n > room and n > 0 and not (exempt and cell.spares_exempt):
+            if n > room and units > 0 and not (exempt and cell.spares_exempt):
                 short.append(Shortage(cell, n, max(0, room)))
     return short
 
@@ -144,6 +149,9 @@ def correct(items: Sequence[Item], before: Sequence[int], after: Sequence[int]) 
     for item, old, new in zip(items, before, after, strict=True):
         if item[0] != "memory":
             _book(item, 0, new - old, -old, [])
+            for cell in item[2][0]:
+                if cell.heir is not None:
+                    pass_on(cell)
 
 
 def _book(item: Item, held: int, booked: int, assumed: int, crossed: list[Cell]) -> None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
 
-from ..policies import policy_name, terminates
+from ..policies import Policy, policy_name, severity
 from . import names
 from .values import Attributes, clean
 
 if TYPE_CHECKING:
     from ..calls import Call
     from ..frames import Frame
-    from ..kernel.nodes import Cell, Item, Node
+    from ..kernel.nodes import Cell, Item
 
 
 class Facts:
@@ -47,7 +47,7 @@ class Facts:
         self.said: Attributes = {} if call.kind is None else _of_call(call)
         self.said |= of_place(frame)
         self.said[names.DECISION] = names.ADMITTED
-        policy = policy_of(frame.chain[0] if frame.chain else None, call)
+        policy = stricter(frame.chain[0].policy if frame.chain else None, call.policy)
         if policy is not None:
             self.said[names.POLICY] = policy
         self.items: Sequence[Item] | None = None
@@ -84,12 +84,10 @@ def of_place(frame: Frame) -> Attributes:
     return attributes
 
 
-def policy_of(node: Node | None, call: Call) -> str | None:
-    """The word for the stricter of the budget's policy and the call's own."""
-    if terminates(call.policy, None if node is None else node.policy):
-        return "terminate"
-    policy = call.policy if node is None else node.policy
-    return None if policy is None else policy_name(policy)
+def stricter(*policies: Policy | None) -> str | None:
+    """The word for the strictest of the policies of a budget and a call."""
+    given = [policy for policy in policies if policy is not None]
+    return policy_name(max(given, key=severity)) if given else None
 
 
 def _span_name(call: Call) -> str:

@@ -1,4 +1,4 @@
-"""Log records of refusals and ends, each kind at most once per budget and second.
+"""Log records of waits, refusals and ends, each kind at most once per budget and second.
 
 Not here: handlers; a program that wants to see these configures its own.
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import names
-from .facts import of_place, policy_of
+from .facts import of_place
 from .values import Attributes, clean
+from .verdicts import of_admission, of_refusal, of_wait
 
 if TYPE_CHECKING:
     from ..admission.refusals import Refusal
+    from ..admission.waiters import Waiter
+    from ..calls import Call
     from ..tasks import TaskBudget
 
 SECOND_NS = 1_000_000_000
@@ -30,7 +34,8 @@ def tell_of_failure() -> None:
     if not _failures:
         _failures.add("told")
         text = "telemetry failed; calls and budgets are not affected"
-        logger.error(text, exc_info=sys.exception())
+        with suppress(Exception):  # it may have been a filter of this log that failed
+            logger.error(text, exc_info=sys.exception())
 
 
 class Logs:
@@ -46,16 +51,21 @@ class Logs:
         name = names.LOG_TERMINATED if terminated else names.LOG_REJECTED
         if not self._is_due(level, name, refusal.node.id, refusal.frame.now_ns):
             return
-        attributes = of_place(refusal.frame)
-        attributes[names.DECISION] = refusal.decision
-        attributes[names.DENIED_BUDGET] = refusal.node.name
-        attributes[names.POLICY] = policy_of(refusal.node, refusal.call) or "reject"
-        attributes[names.OPERATION] = refusal.call.operation
-        if refusal.dim:
-            attributes[names.DENIED_DIM] = names.unit_dim(refusal.dim)
-        if refusal.call.name is not None and refusal.call.kind == "tool":
-            attributes[names.TOOL_NAME] = refusal.call.name
+        attributes = of_place(refusal.frame) | of_refusal(refusal) | _of_call(refusal.call)
         _log(level, name, str(refusal.error()), attributes)
+
+    def throttled(self, waiter: Waiter) -> None:
+        """A call was admitted after a wait."""
+        if waiter.blamed is None:
+            return
+        cell, frame = waiter.blamed.cell, waiter.frame
+        node = cell.node
+        if not self._is_due(logging.INFO, names.LOG_THROTTLED, node.id, frame.now_ns):
+            return
+        attributes = of_place(frame) | of_wait(waiter, cell) | of_admission(waiter)
+        attributes |= _of_call(waiter.call)
+        text = f"waited {waiter.waited_ns / 1e9:.3f} s for {node.kind} {node.name!r}"
+        _log(logging.INFO, names.LOG_THROTTLED, text, attributes)
 
     def terminated(self, task: TaskBudget, error: BaseException) -> None:
         """A task was terminated, by whatever."""
@@ -86,5 +96,15 @@ class Logs:
         self._last_ns = recent if len(recent) < MAX_REMEMBERED else {}
 
 
+def _of_call(call: Call) -> Attributes:
+    attributes: Attributes = {names.OPERATION: call.operation}
+    if call.name is not None and call.kind == "tool":
+        attributes[names.TOOL_NAME] = call.name
+    return attributes
+
+
 def _log(level: int, name: str, text: str, attributes: Attributes) -> None:
-    logger.log(level, "%s: %s", name, clean(text), extra=attributes)
+    try:
+        logger.log(level, "%s: %s", name, clean(text), extra=attributes)
+    except Exception:  # handlers keep theirs to themselves, filters do not
+        tell_of_failure()

@@ -16,17 +16,23 @@ from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
 
 from . import counts, names
 from .counts import Sums
+from .logs import tell_of_failure
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
     from ..tallies import Tallies
 
 Count = Callable[["Tallies"], Sums]
+Observe = Callable[[CallbackOptions], Iterator[Observation]]
 COUNTERS: dict[str, tuple[Count, str, str]] = {
     names.USAGE: (counts.usage, "{unit}", "Charged, at the leaf; gross of corrections"),
     names.CORRECTIONS: (counts.corrections, "{unit}", "Given back by corrections"),
     names.OVERDRAFT: (counts.overdraft, "{unit}", "Charged beyond a limit"),
-    names.ADMISSIONS: (counts.admissions, "{admission}", "Calls admitted and refused"),
+    names.ADMISSIONS: (
+        counts.admissions,
+        "{admission}",
+        "Calls admitted, at once or after a wait, and refused",
+    ),
 }
 
 
@@ -51,9 +57,17 @@ class Instruments:
         for name, (_count, unit, text) in COUNTERS.items():
             meter.create_observable_counter(name, [self._counter(name)], unit, text)
         up_down = meter.create_observable_up_down_counter
-        up_down(names.QUOTA_LIMIT, [self._limits], "{unit}", "What open tasks may use")
-        up_down(names.QUOTA_USAGE, [self._balances], "{unit}", "What open tasks used, and hold")
+        whose = "open tasks, resources and principals"
+        limits, balances = self._gauge(counts.limits), self._gauge(counts.balances)
+        up_down(names.QUOTA_LIMIT, [limits], "{unit}", f"What {whose} may use")
+        up_down(names.QUOTA_USAGE, [balances], "{unit}", f"What {whose} have used, and hold")
         up_down(names.ACTIVE_TASKS, [self._active_tasks], "{task}", "Open tasks")
+        self.waits = meter.create_histogram(
+            names.WAIT_SECONDS,
+            "s",
+            "How long calls waited for admission, those that were refused then included",
+            explicit_bucket_boundaries_advisory=names.WAIT_BOUNDARIES,
+        )
         self.duration = meter.create_histogram(
             names.CALL_DURATION,
             "s",
@@ -76,31 +90,30 @@ class Instruments:
                 self._past[name].update(count(source.tallies))
             self._sources.remove(source)
 
-    def _counter(self, name: str) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def _counter(self, name: str) -> Observe:
         count = COUNTERS[name][0]
 
-        def observe(_options: CallbackOptions) -> Iterator[Observation]:
+        def sums() -> Sums:
             with self._lock:
                 self._keep_sums()
-                sums = self._past[name].copy()
+                total = self._past[name].copy()
                 sources = list(self._sources)
             for source in sources:
-                sums.update(count(source.tallies))
-            return _observations(sums)
+                total.update(count(source.tallies))
+            return total
 
-        return observe
+        return _observed(sums)
 
-    def _limits(self, _options: CallbackOptions) -> Iterator[Observation]:
-        sums = Sums()
-        for runtime in self._open():
-            sums.update(counts.limits(runtime.tallies, runtime.nodes.copy()))
-        return _observations(sums)
+    def _gauge(self, show: Callable[[Runtime], Sums]) -> Observe:
+        """What open services show of themselves."""
 
-    def _balances(self, _options: CallbackOptions) -> Iterator[Observation]:
-        sums = Sums()
-        for runtime in self._open():
-            sums.update(counts.balances(runtime.tallies, runtime.nodes.copy()))
-        return _observations(sums)
+        def sums() -> Sums:
+            total = Sums()
+            for runtime in self._open():
+                total.update(show(runtime))
+            return total
+
+        return _observed(sums)
 
     def _active_tasks(self, _options: CallbackOptions) -> Iterator[Observation]:
         return iter([Observation(sum(len(runtime.nodes) for runtime in self._open()))])
@@ -111,8 +124,18 @@ class Instruments:
         return [runtime for s in sources if (runtime := s.runtime()) is not None]
 
 
-def _observations(sums: Sums) -> Iterator[Observation]:
-    return (Observation(n, attributes) for attributes, n in counts.plain(sums))
+def _observed(sums: Callable[[], Sums]) -> Observe:
+    """A callback for the exporter; it shows nothing where a clock raises, say."""
+
+    def observe(_options: CallbackOptions) -> Iterator[Observation]:
+        try:
+            found = counts.plain(sums())
+        except Exception:
+            tell_of_failure()
+            found = []
+        return (Observation(n, attributes) for attributes, n in found)
+
+    return observe
 
 
 _made: WeakKeyDictionary[Any, Instruments] = WeakKeyDictionary()

@@ -7,10 +7,13 @@ what is written under them.
 
 from __future__ import annotations
 
+import re
+
 SCOPE = "budgetware"
 
 # Spans.
 TASK_SPAN = "budgetware.task"
+WAIT_SPAN = "budgetware.wait"
 
 # What the standard defines.
 OPERATION = "gen_ai.operation.name"
@@ -33,13 +36,18 @@ POLICY = "budgetware.policy"
 DECISION = "budgetware.decision"
 DENIED_BUDGET = "budgetware.denied.budget"
 DENIED_DIM = "budgetware.denied.dim"
+RETRY_AFTER = "budgetware.retry_after"
+WAIT_DURATION = "budgetware.wait.duration"
 COST_AMOUNT = "budgetware.cost.amount"
 COST_CURRENCY = "budgetware.cost.currency"
 COST_SOURCE = "budgetware.cost.source"
 OUTCOME = "budgetware.outcome"
 
 ADMITTED = "admitted"
+THROTTLED = "throttled"
+REJECTED = "rejected"
 TERMINATED = "terminated"
+TIMEOUT = "timeout"
 
 # Metrics: every attribute is bounded.
 BUDGET_NAME = "budgetware.budget.name"
@@ -55,14 +63,18 @@ ADMISSIONS = "budgetware.admissions"
 ACTIVE_TASKS = "budgetware.active_tasks"
 CALL_DURATION = "budgetware.call.duration"
 CALL_DURATION_BOUNDARIES = tuple(0.01 * 2**k for k in range(14))
+WAIT_SECONDS = "budgetware.admission.wait.duration"
+WAIT_BOUNDARIES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
 
 # Logs, on the logger of the same name as the scope.
+LOG_THROTTLED = "budgetware.throttled"
 LOG_REJECTED = "budgetware.rejected"
 LOG_TERMINATED = "budgetware.terminated"
 
 # Environment.
 SPANS_SWITCH = "BUDGETWARE_OTEL_SPANS"
 GENAI_USAGE_SWITCH = "BUDGETWARE_OTEL_GENAI_USAGE"
+WAIT_SPAN_MS = "BUDGETWARE_OTEL_WAIT_SPAN_MS"
 
 # Where the official instrumentors look for a call that somebody else observes.
 INFERENCE_CONTEXT = "opentelemetry.genai.client.inference.context"
@@ -73,8 +85,15 @@ def unit_dim(dim: str) -> str:
     return "usd_micros" if dim == "usd" else dim
 
 
+_STRANGE = re.compile(r"[^a-z0-9_]")
+
+
 class PerDim(dict[str, str]):
-    """Keys that end in a dimension, made when first asked for: `PerDim("budgetware.used")[dim]`."""
+    """Keys that end in a dimension, made when first asked for: `PerDim("budgetware.used")[dim]`.
+
+    What counts in units of its own has the name of a resource there, without its dots: a key
+    `….a.b` beside `….a` could not be unflattened.
+    """
 
     __slots__ = ("_prefix",)
 
@@ -83,7 +102,7 @@ class PerDim(dict[str, str]):
         self._prefix = prefix
 
     def __missing__(self, dim: str) -> str:
-        key = self[dim] = f"{self._prefix}.{unit_dim(dim)}"
+        key = self[dim] = f"{self._prefix}.{_STRANGE.sub('_', unit_dim(dim).lower())}"
         return key
 
 

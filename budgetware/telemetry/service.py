@@ -6,6 +6,7 @@ Not here: what is told; the modules for that are imported when there is somebody
 from __future__ import annotations
 
 import logging
+import math
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ _UNKNOWN = object()
 _metrics_api = getattr(metrics, "_internal", None)
 _ON = frozenset({"on", "true", "1"})
 _OFF = frozenset({"off", "false", "0"})
+WAIT_SPAN_MS = 10.0
+MAX_WAIT_SPAN_MS = 1e12
+_complained: set[str] = set()
 
 
 class Telemetry:
@@ -46,6 +50,7 @@ class Telemetry:
         self._meter_provider = None if _is_proxy(meter_provider) else meter_provider
         self._has_spans = is_on(names.SPANS_SWITCH)
         self._genai_usage = is_on(names.GENAI_USAGE_SWITCH)
+        self._wait_span_ns = int(wait_span_ms() * 1e6)
         self._found: tuple[Any, Any] | None = None
         self._seen: tuple[Any, Any] = (None, None)
         self._tracer: Tracer | None = None
@@ -67,8 +72,12 @@ class Telemetry:
             return None
         from .observer import Observer
 
-        duration = None if self._instruments is None else self._instruments.duration
-        return Observer(self._tracer, duration, genai_usage=self._genai_usage)
+        return Observer(
+            self._tracer,
+            self._instruments,
+            genai_usage=self._genai_usage,
+            wait_span_ns=self._wait_span_ns,
+        )
 
     def _look(self) -> None:
         found = _global_providers()
@@ -101,6 +110,7 @@ class Telemetry:
 
     def throttled(self, waiter: Waiter) -> None:
         """A call has waited for its turn, and was admitted."""
+        self._log().throttled(waiter)
 
     def terminated(self, task: TaskBudget, error: BaseException) -> None:
         """A task has ended because it was terminated."""
@@ -169,3 +179,26 @@ def is_on(variable: str) -> bool:
     if text and text not in _ON | _OFF:
         _logger.warning("%s=%.40s is neither on nor off: taken for on", variable, text)
     return text not in _OFF
+
+
+def wait_span_ms() -> float:
+    """Read from the environment how long a wait must be to have a span."""
+    text = os.environ.get(names.WAIT_SPAN_MS, "").strip()
+    if not text:
+        return WAIT_SPAN_MS
+    try:
+        millis = float(text)
+    except ValueError:
+        millis = math.nan
+    if 0 <= millis <= MAX_WAIT_SPAN_MS:
+        return millis
+    if text not in _complained:
+        _complained.add(text)
+        shown = text if text.isprintable() else repr(text)
+        _logger.warning(
+            "%s=%.40s is no number of milliseconds: %g it is",
+            names.WAIT_SPAN_MS,
+            shown,
+            WAIT_SPAN_MS,
+        )
+    return WAIT_SPAN_MS

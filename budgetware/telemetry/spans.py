@@ -63,7 +63,7 @@ class CallSpan:
 
     def ended(self, hold: Hold, outcome: str, error: BaseException | None) -> None:
         """The call is over and booked."""
-        error_type = None if outcome == "completed" else _error_type(outcome, error)
+        error_type = None if outcome == "completed" else error_type_of(outcome, error)
         try:
             duration = self._duration
             if duration is not None:
@@ -157,7 +157,7 @@ class TaskSpan:
                 if task.ended_ns is not None:
                     used_ns = task.ended_ns - task.started_ns
                     late[names.USED["millis"]] = used_ns // 1_000_000
-                error_type = _error_type(outcome, error)
+                error_type = error_type_of(outcome, error)
                 if error_type is not None:
                     late[names.ERROR_TYPE] = error_type
                     span.set_status(StatusCode.ERROR)
@@ -167,7 +167,7 @@ class TaskSpan:
             tell_of_failure()
 
 
-def _error_type(outcome: str, error: BaseException | None) -> str | None:
+def error_type_of(outcome: str, error: BaseException | None) -> str | None:
     """What `error.type` says; None where the end was no error, as with a cancellation."""
     if outcome not in _ERRORS:
         return None

@@ -13,18 +13,21 @@ ATTRIBUTES = """
 budgetware.budget.id budgetware.budget.name budgetware.budget.path budgetware.cost.amount
 budgetware.cost.currency budgetware.cost.source budgetware.decision budgetware.denied.budget
 budgetware.denied.dim budgetware.dim budgetware.outcome budgetware.policy budgetware.principal
-budgetware.quota.state error.type gen_ai.operation.name gen_ai.provider.name
+budgetware.quota.state budgetware.retry_after budgetware.wait.duration error.type
+gen_ai.operation.name gen_ai.provider.name
 gen_ai.request.model gen_ai.response.model gen_ai.tool.name
 gen_ai.usage.cache_read.input_tokens gen_ai.usage.cache_write.input_tokens
 gen_ai.usage.input_tokens gen_ai.usage.output_tokens gen_ai.usage.reasoning.output_tokens
 """.split()
 METRICS = """
-budgetware.active_tasks budgetware.admissions budgetware.call.duration budgetware.corrections
-budgetware.overdraft budgetware.quota.limit budgetware.quota.usage budgetware.usage
+budgetware.active_tasks budgetware.admission.wait.duration budgetware.admissions
+budgetware.call.duration budgetware.corrections budgetware.overdraft budgetware.quota.limit
+budgetware.quota.usage budgetware.usage
 """.split()
 PER_DIM = [names.RESERVED, names.CHARGED, names.REMAINING, names.LIMIT, names.USED]
 OTHERS = {
-    "TASK_SPAN", "LOG_REJECTED", "LOG_TERMINATED", "INFERENCE_CONTEXT",
+    "TASK_SPAN", "WAIT_SPAN", "LOG_THROTTLED", "LOG_REJECTED", "LOG_TERMINATED",
+    "INFERENCE_CONTEXT",
 }  # fmt: skip
 
 
@@ -38,8 +41,12 @@ def test_names_are_these() -> None:
 
 
 def test_no_key_is_a_prefix_of_another() -> None:
-    keys = [*ATTRIBUTES, *(per[dim] for per in PER_DIM for dim in BUILT_IN)]
+    keys = [*ATTRIBUTES, *(per[dim] for per in PER_DIM for dim in (*BUILT_IN, "a", "a.b", "a.b.c"))]
     assert [(a, b) for a in keys for b in keys if b.startswith(f"{a}.")] == []
+
+
+def test_the_name_of_a_resource_is_part_of_a_key_without_its_dots() -> None:
+    assert names.RESERVED["Search.api:v2@eu-1"] == "budgetware.reserved.search_api_v2_eu_1"
 
 
 def test_money_is_named_for_its_unit() -> None:
