@@ -9,7 +9,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Protocol, cast
 
-from .clock import SystemClock
+from .clock import Clock, SystemClock
 from .errors import ConfigurationError, InvalidAmount
 from .frames import Amounts, Frame, current, current_frame, outside
 from .kernel.dims import check_name, show, to_units
@@ -50,9 +50,17 @@ def check_target(target: object) -> Target | None:
 
 
 def aim(
-    frame: Frame, target: Target, amount: object, amounts: Amounts, *, defaults_to_one: bool = False
+    frame: Frame,
+    target: Target,
+    amount: object,
+    amounts: Amounts,
+    *,
+    has_model: bool,
+    defaults_to_one: bool = False,
 ) -> tuple[Frame, Amounts]:
     """The frame and the amounts of a call that draws on `target`.
+
+    The dollars of a call that names a model follow from that.
 
     Raises:
         UnknownResource, TokenConsumed, InvalidAmount: nothing has changed.
@@ -70,7 +78,7 @@ def aim(
         if is_given:
             raise InvalidAmount(f"{key} is given twice: as the amount, and by name")
         amounts = ((key, to_units(pool.definition.dim or key, amount)), *amounts)
-    elif not is_given:
+    elif not is_given and not (has_model and pool.definition.dim == "usd"):
         is_counted = pool.definition.dim in (None, "calls")
         if not isinstance(pool.definition.limit, Concurrency) and not (
             defaults_to_one and is_counted
@@ -88,9 +96,13 @@ def _home(frame: Frame, runtime: Runtime) -> Frame:
         return frame
     if not frame.chain and frame.principal is None:
         return outside(runtime)
-    clocks = (frame.runtime.clock, runtime.clock)
+    _check_clocks(frame.runtime.clock, runtime.clock)
+    return frame
+
+
+def _check_clocks(*clocks: Clock) -> None:
     if clocks[0] is clocks[1] or all(isinstance(clock, SystemClock) for clock in clocks):
-        return frame
+        return
     raise ConfigurationError(
         "the token and the task belong to services with different clocks: use one service"
     )
@@ -101,6 +113,7 @@ def bind(stake: Stake, runtime: Runtime) -> None:
     outer = current_frame()
     if not outer.chain and outer.principal is None and not outer.draws:
         outer = outside(runtime)
+    _check_clocks(outer.runtime.clock, runtime.clock)
     draw = Draw(stake.pool, stake)
     others = tuple([other for other in outer.draws if other.pool is not stake.pool])
     frame = outer.at(draws=(draw, *others))

@@ -102,7 +102,10 @@ class Site:
                     value = to_units(dim, value)
                 amounts += ((dim, value),)
             if self.target is not None:
-                frame, amounts = aim(frame, self.target, None, amounts, defaults_to_one=True)
+                has_model = call.model is not None
+                frame, amounts = aim(
+                    frame, self.target, None, amounts, has_model=has_model, defaults_to_one=True
+                )
             answer = request_amounts(frame, call, amounts)
         elif frame.limits_usd and call.model is not None:
             answer = request_amounts(frame, call, self.amounts)

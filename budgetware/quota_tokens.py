@@ -47,7 +47,7 @@ class QuotaToken:
     def __init__(
         self,
         resource: str,
-        expected_use: int,
+        expected_use: Price,
         *,
         allowance: Price | None = None,
         service: HasRuntime | None = None,
@@ -133,7 +133,7 @@ class QuotaToken:
         _ = self.stake
         return reserve_nowait(self, amount, **options)
 
-    def split(self, child_expected_use: int, *, allowance: Price | None = None) -> QuotaToken:
+    def split(self, child_expected_use: Price, *, allowance: Price | None = None) -> QuotaToken:
         """Make a part of it a token of its own, for a sub-agent say.
 
         The weight is taken from this one. So is the allowance, where this one has one; without
@@ -171,6 +171,8 @@ class QuotaToken:
             stake.expected_use -= weight
         finally:
             release()
+        if units is not None and giver is not None and waiting:  # some may wait in vain now
+            serve_cells([giver], self._runtime.clock.now_ns())
         return self._of(child, self._runtime)
 
     def merge(self, other: QuotaToken, /) -> None:

@@ -191,7 +191,8 @@ class Reservation:
             frame = current_frame()
         call, amounts = self._call, self._amounts
         if self._target is not None:
-            frame, amounts = aim(frame, self._target, self._amount, amounts)
+            has_model = call.model is not None
+            frame, amounts = aim(frame, self._target, self._amount, amounts, has_model=has_model)
         if call.model is not None or left_behind:
             return request_amounts(frame, call, amounts, may_wait=may_wait)
         items = frame.items_of(amounts)

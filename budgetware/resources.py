@@ -187,7 +187,8 @@ class Resources:
 
     def get(self, name: str) -> Pool:
         """The pool of that name, or `UnknownResource`."""
-        pool = self._pools.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        given: object = name
+        pool = self._pools.get(given) if isinstance(given, str) else None
         if pool is None:
             raise self._unknown(name)
         return pool

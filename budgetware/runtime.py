@@ -39,6 +39,7 @@ class Runtime:
         self.principals = Principals(self.clock)
         self.templates: Mapping[str, Any] = {}
         self.is_closed = False
+        self.is_clock_watched = False
         self.strict = strict
         self._prices = prices
         self.events = Events()

@@ -123,11 +123,9 @@ class Tallies:
     @staticmethod
     def dim(node: Node | None, dim: str) -> str:
         """The dimension to count under; there are no more of them than were declared."""
-        if not dim:
-            return ""
-        if node is not None and node.kind in ("resource", "token"):
+        if dim and node is not None and node.kind in ("resource", "token"):
             return _definition(node).dim or UNITS
-        return dim if is_declared(dim) else UNITS
+        return dim if not dim or is_declared(dim) else UNITS
 
     def tally(
         self,
@@ -160,10 +158,10 @@ class Tallies:
 
     def refused(self, decision: str, node: Node | None, dim: str, operation: str) -> None:
         """Count a refusal by the payer that decided, or a wait for it. Takes the lock itself."""
+        name = "" if node is None else self.name_of(node)
+        key = (decision, name, self.dim(node, dim), operation)
         try:
             acquire()
-            name = "" if node is None else self.name_of(node)
-            key = (decision, name, self.dim(node, dim), operation)
             self.refusals[key] = self.refusals.get(key, 0) + 1
         finally:
             release()

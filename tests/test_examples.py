@@ -73,3 +73,8 @@ def test_telemetry_program_writes_its_spans_to_standard_error(tmp_path: Path) ->
     assert spans.count('"name": "execute_tool read"') == 3
     assert spans.count('"error.type": "budgetware.rejected"') == 1
     assert spans.count('"name": "budgetware.task"') == 1
+
+
+def test_crawler_tells_how_long_it_waited(tmp_path: Path) -> None:
+    printed = run(ROOT / "examples/08_crawler.py", tmp_path).stdout
+    assert [float(seconds) > 0.5 for seconds in re.findall(r"(\d+\.\d+) s\n", printed)] == [True] * 4

@@ -13,7 +13,7 @@ from ..frames import Frame
 from ..kernel.nodes import Item
 from ..tallies import Tally
 from .decisions import Delay, decide, warn
-from .parking import tell_stirred
+from .parking import tell_stirred, watch_clock
 from .refusals import Refusal
 from .waiters import MAX_WAITERS, Waiter, line_up, stirred
 
@@ -48,6 +48,7 @@ def look_closely(
     if stirred:
         tell_stirred()
     if waiter is not None:
+        watch_clock(frame.runtime)
         return waiter
     if isinstance(decision, Refusal):
         return decision

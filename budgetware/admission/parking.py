@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
+from weakref import ref
 
 from anyio import from_thread
 
@@ -18,6 +19,7 @@ from ..errors import BlockingInEventLoop
 from ..kernel.nodes import Cell, Item, Node
 from ..loops import alarm, current_loop, post, post_soon
 from ..outcomes import tell_cut_wait, tell_wait, wait_began
+from ..runtime import Runtime
 from . import waiters
 from .decisions import look_at_deadlines
 from .refusals import Refusal
@@ -191,6 +193,28 @@ def _withdraw(waiter: Waiter) -> None:
     tell_stirred()
     if waiter.refusal is not None:  # nobody is told of it, but it may have ended a task
         waiter.refusal.end_task()
+
+
+def watch_clock(runtime: Runtime) -> None:
+    """Look at all who wait whenever a clock jumps that tells of it, as a test's does."""
+    if runtime.is_clock_watched:
+        return
+    runtime.is_clock_watched = True
+    watch = getattr(runtime.clock, "watch", None)
+    if watch is not None:
+        seen = ref(runtime)
+        watch(lambda: _clock_jumped(seen()))
+
+
+def _clock_jumped(runtime: Runtime | None) -> None:
+    try:
+        acquire()
+        due = [waiter for waiter in waiting if waiter.frame.runtime is runtime]
+    finally:
+        release()
+    for waiter in due:
+        if waiter.parking is not None:
+            look_again(waiter)
 
 
 def tell_stirred() -> None:

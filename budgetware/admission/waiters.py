@@ -97,15 +97,12 @@ class Waiter:
 
     def _find_places(self) -> list[Place]:
         """Every payer of it that lets calls wait, in the order of rank."""
-        places = [
-            Place(self, cell, n)
-            for _dim, n, (cells, _above, _special) in self.items
-            for cell in cells
-            if isinstance(cell, QuotaCell)
-            and n > 0
-            and severity(policy_of(cell)) == 0
-            and not self.is_free_of(cell)
-        ]
+        units: dict[QuotaCell, int] = {}  # one payer may be asked for several dimensions
+        for _dim, n, (cells, _above, _special) in self.items:
+            for cell in cells:
+                if isinstance(cell, QuotaCell) and n > 0 and severity(policy_of(cell)) == 0:
+                    units[cell] = units.get(cell, 0) + n
+        places = [Place(self, cell, n) for cell, n in units.items() if not self.is_free_of(cell)]
         if len(places) > 1:
             places.sort(key=lambda place: place.cell.rank)
         return places
@@ -227,7 +224,8 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
             continue
         if waiter.blamed is not place:
             waiter.blamed = place
-            left += _let_pass()
+            if at and any(other.queue is not None for other in waiter.places[:at]):
+                left += _let_pass()  # it is first in one line, and waits in another
         if is_first(place):
             waiter.alarm_ns = alarm_ns(place)
         if waiter.alarm_ns != before and waiter.parking is not None:

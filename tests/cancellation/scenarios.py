@@ -1,7 +1,9 @@
 """What is cancelled at each of its await points; each says as it goes what it has started."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -10,9 +12,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from budgetware import (
     BudgetExceeded,
     BudgetTerminated,
+    Concurrency,
+    QuotaService,
+    Resource,
     Terminate,
     budgeted,
     charge,
+    connect,
     reserve,
     reserve_nowait,
     task_budget,
@@ -327,6 +333,111 @@ async def carved_stream_of_a_stream(cost: Cost) -> None:
             await checkpoint()
 
 
+async def _hold_for_a_while(held: anyio.Event, *target: Any, **amounts: Any) -> None:
+    async with reserve(*target, **amounts) as reservation:
+        held.set()
+        try:
+            for _ in range(3):
+                await checkpoint()
+        finally:
+            reservation.release()
+
+
+async def throttled_call(cost: Cost) -> None:
+    async with task_budget("narrow", tokens=100, policy="throttle") as narrow:
+        try:
+            async with anyio.create_task_group() as group:
+                held = anyio.Event()
+                group.start_soon(partial(_hold_for_a_while, held, tokens=80))
+                await held.wait()
+                await _fixed(cost)
+                async with reserve(tokens=20) as reservation:
+                    part = cost.start(20)
+                    await checkpoint()
+                    reservation.commit(5)
+                    cost.known(part, 5)
+        finally:
+            assert narrow.snapshot()["tokens"].reserved == 0
+
+
+@contextmanager
+def _one_slot() -> Generator[QuotaService]:
+    """A service with one slot, which is free in the end."""
+    with connect() as service:
+        service.define(Resource("slot", Concurrency(1)))
+        try:
+            yield service
+        finally:
+            shown = service.resource("slot")
+            assert (shown.balance.reserved, shown.waiting) == (0, 0)
+
+
+async def call_that_waits_for_a_slot(cost: Cost) -> None:
+    with _one_slot() as service:
+        async with service.task_budget("inner", tokens=500), anyio.create_task_group() as group:
+            held = anyio.Event()
+            group.start_soon(_hold_for_a_while, held, "slot")
+            await held.wait()
+            async with reserve("slot", tokens=50) as reservation:
+                part = cost.start(50)
+                await checkpoint()
+                reservation.commit({"tokens": 10})
+                cost.known(part, 10)
+                await checkpoint()
+
+
+async def bare_reservation_of_a_slot(cost: Cost) -> None:
+    with _one_slot() as service:
+        async with service.task_budget("inner", tokens=500), anyio.create_task_group() as group:
+            held = anyio.Event()
+            group.start_soon(_hold_for_a_while, held, "slot")
+            await held.wait()
+            reservation = await reserve("slot", tokens=50)
+            part = cost.start(50)
+            try:
+                await checkpoint()
+            finally:
+                reservation.release()
+                cost.known(part, 0)
+
+
+async def wait_in_vain(cost: Cost) -> None:
+    with _one_slot() as service:
+        async with service.task_budget("inner", tokens=500), reserve("slot"):
+            async with anyio.create_task_group() as group:
+                group.start_soon(_waits_in_vain, cost)
+                await checkpoint()
+            await _fixed(cost)
+
+
+async def _waits_in_vain(cost: Cost) -> None:
+    try:
+        async with reserve("slot", tokens=50, max_wait=0):
+            cost.start(50)
+    except BudgetExceeded:
+        await checkpoint()
+
+
+@budgeted(tokens=70, target="slot", settle=lambda item: {"tokens": item})
+async def _slot_stream(cost: Cost) -> AsyncGenerator[int, None]:
+    part = cost.start(70)
+    await checkpoint()
+    cost.known(part, 10)
+    yield 10
+    await checkpoint()
+
+
+async def stream_that_waits_for_a_slot(cost: Cost) -> None:
+    with _one_slot() as service:
+        async with service.task_budget("inner", tokens=500), anyio.create_task_group() as group:
+            held = anyio.Event()
+            group.start_soon(_hold_for_a_while, held, "slot")
+            await held.wait()
+            async with aclosing(_slot_stream(cost)) as items:
+                async for _ in items:
+                    await checkpoint()
+
+
 SCENARIOS = [
     reserve_block,
     released_block,
@@ -351,4 +462,9 @@ SCENARIOS = [
     stream_that_cleans_up,
     task_stream,
     carved_stream_of_a_stream,
+    throttled_call,
+    call_that_waits_for_a_slot,
+    bare_reservation_of_a_slot,
+    wait_in_vain,
+    stream_that_waits_for_a_slot,
 ]

@@ -75,8 +75,7 @@ class TestAtAServer:
                 try:
                     async with reserve("api", 1):
                         assert (await server.call()).endswith(b"ok")
-                except QuotaExceeded as error:
-                    assert error.retry_after is not None
+                except QuotaExceeded:
                     refused += 1
 
             async with anyio.create_task_group() as group:
@@ -202,9 +201,7 @@ async def test_a_waiter_is_served_by_the_commit_of_another(looped: QuotaService)
     assert anyio.current_time() == pytest.approx(1)
 
 
-def test_sixty_and_forty_merge_and_twenty_are_reserved(
-    service: QuotaService, keep: Keep
-) -> None:
+def test_sixty_and_forty_merge_and_twenty_are_reserved(service: QuotaService, keep: Keep) -> None:
     service.define(Resource("units", Capacity(100), "reject"))
     first, second = keep(QuotaToken("units", 60)), QuotaToken("units", 40)
     first.merge(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -61,9 +62,8 @@ def test_calls_are_counted_for_their_principal(service: QuotaService) -> None:
 
 
 async def test_a_principal_is_an_async_context_manager_too(service: QuotaService) -> None:
-    async with principal("alice"):
-        async with reserve(calls=2):
-            pass
+    async with principal("alice"), reserve(calls=2):
+        pass
     assert used(service, "alice") == 2
 
 
@@ -362,13 +362,13 @@ def test_dollars_put_later_price_decorated_calls_at_once(clock: VirtualClock) ->
     @budgeted(tokens=100, model="m", kind="llm")
     def think() -> None: ...
 
-    with connect(clock=clock, prices=PRICES) as service:
-        with task_budget(tokens=10_000), principal("alice"), task_budget(tokens=5_000):
+    outer, inner = task_budget(tokens=10_000), task_budget(tokens=5_000)
+    with connect(clock=clock, prices=PRICES) as service, outer, principal("alice"), inner:
+        think()
+        service.define_principal("alice", quotas={"usd": Capacity("0.15")})
+        think()
+        with pytest.raises(QuotaExceeded, match=r"0\.050000 of 0\.150000 usd left"):
             think()
-            service.define_principal("alice", quotas={"usd": Capacity("0.15")})
-            think()
-            with pytest.raises(QuotaExceeded, match="0.050000 of 0.150000 usd left"):
-                think()
 
 
 @pytest.mark.parametrize("new", [Rate(5, "minute"), Concurrency(5)])
@@ -453,11 +453,12 @@ def test_there_is_a_cap_on_principals(
     monkeypatch.setattr(budgetware.principals, "MAX_PRINCIPALS", 2)
     with principal("a"), principal("b"):
         late = task_budget(calls=5, principal="c")
-        for enter in (
+        enters: list[Callable[[], object]] = [
             principal("c").__enter__,
             late.__enter__,
             lambda: service.define_principal("c"),
-        ):
+        ]
+        for enter in enters:
             with pytest.raises(ConfigurationError, match="more than 2 principals"):
                 enter()
         call()
@@ -482,11 +483,12 @@ def test_a_principal_is_no_task(clock: VirtualClock, keep: Keep) -> None:
     with connect(clock=clock, strict=True) as service, principal("alice"):
         service.define(Resource("slots", Concurrency(5)))
         token = keep(QuotaToken("slots", 1))
-        for draw in (
+        draws: list[Callable[[], object]] = [
             call,
             lambda: reserve_nowait("slots"),
-            lambda: token.reserve_nowait(),
-        ):
+            token.reserve_nowait,
+        ]
+        for draw in draws:
             with pytest.raises(NoBudget):
                 draw()
         with task_budget(calls=5):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -20,6 +22,7 @@ from budgetware import (
     Resource,
     Usage,
     budgeted,
+    connect,
     principal,
     reserve,
     reserve_nowait,
@@ -30,11 +33,16 @@ from budgetware.errors import (
     ConfigurationError,
     InvalidAmount,
     TokenConsumed,
+    UnknownPrice,
     UnknownResource,
 )
 from budgetware.policies import Terminate, Throttle
 from budgetware.testing import VirtualClock
 from tests.sharing.conftest import Keep
+
+
+class Name(StrEnum):
+    API = "api"
 
 
 def left(service: QuotaService, name: str) -> Any:
@@ -264,9 +272,8 @@ def test_an_amount_given_twice_is_refused(service: QuotaService) -> None:
 
 
 def test_a_name_may_be_an_enum(service: QuotaService) -> None:
-    name = StrEnum("Names", {"API": "api"})["API"]
-    service.define(Resource(name, Capacity(5), "reject"))
-    reserve_nowait(name, 5).commit()
+    service.define(Resource(Name.API, Capacity(5), "reject"))
+    reserve_nowait(Name.API, 5).commit()
     assert spent(service, "api") == 5
 
 
@@ -299,7 +306,7 @@ async def test_a_decorated_coroutine_draws_by_its_token(service: QuotaService, k
     service.define(Resource("openai", Capacity(100), "reject", dim="tokens"))
     token = keep(QuotaToken("openai", 10))
 
-    @budgeted(target=token, tokens=lambda text: len(text), settle=lambda reply: reply)
+    @budgeted(target=token, tokens=len, settle=lambda reply: reply)
     async def think(text: str) -> int:
         return 3
 
@@ -352,15 +359,18 @@ def test_terminate_ends_the_innermost_task(service: QuotaService) -> None:
 async def test_terminate_ends_a_task_that_catches_everything(service: QuotaService) -> None:
     service.define(Resource("org", Capacity(5), "terminate"))
     turns = 0
+
+    async def agent() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            with suppress(Exception):
+                async with reserve("org", 1):
+                    pass
+
     with pytest.raises(BudgetTerminated):
         async with task_budget(calls=9_000):
-            while True:
-                turns += 1
-                try:
-                    async with reserve("org", 1):
-                        pass
-                except Exception:
-                    continue
+            await agent()
     assert turns == 6
 
 
@@ -372,16 +382,21 @@ def test_terminate_without_a_task_is_an_ordinary_refusal(service: QuotaService) 
 
 def test_patience_is_per_task(service: QuotaService) -> None:
     service.define(Resource("org", Capacity(5), Reject(patience=3)))
-    with pytest.raises(BudgetTerminated), task_budget("first", calls=9):
-        for _ in range(2):
-            with task_budget("second", calls=9):
-                for _ in range(2):
-                    with pytest.raises(QuotaExceeded):
-                        reserve_nowait("org", 6)
+
+    def refused_twice() -> None:
         for _ in range(2):
             with pytest.raises(QuotaExceeded):
                 reserve_nowait("org", 6)
+
+    def work() -> None:
+        for _ in range(2):
+            with task_budget("second", calls=9):
+                refused_twice()
+        refused_twice()
         reserve_nowait("org", 6)
+
+    with pytest.raises(BudgetTerminated, match="after 3 refusals"), task_budget("first", calls=9):
+        work()
 
 
 def test_a_grant_renews_the_patience(service: QuotaService) -> None:
@@ -402,9 +417,9 @@ def test_without_a_task_patience_does_not_run_out(service: QuotaService) -> None
 
 def test_a_call_may_be_stricter_than_the_resource(service: QuotaService) -> None:
     service.define(Resource("slot", Concurrency(1), "throttle"))
-    with task_budget(calls=5), reserve("slot"):
-        with pytest.raises(QuotaExceeded), reserve("slot", policy="reject"):
-            pytest.fail("must not run")
+    strict = reserve("slot", policy="reject")
+    with task_budget(calls=5), reserve("slot"), pytest.raises(QuotaExceeded), strict:
+        pytest.fail("must not run")
     with pytest.raises(BudgetTerminated), task_budget(calls=5), reserve("slot"):
         reserve_nowait("slot", policy="terminate")
 
@@ -478,11 +493,15 @@ def test_a_rate_goes_on_at_its_new_pace(service: QuotaService, clock: VirtualClo
 
 def test_frames_in_use_see_a_change_of_enforcement(service: QuotaService) -> None:
     service.define(Resource("org", Capacity(5), "reject"))
-    with pytest.raises(BudgetTerminated), task_budget(calls=5):
+
+    def work() -> None:
         with pytest.raises(QuotaExceeded):
             reserve_nowait("org", 6)
         service.update("org", enforcement="terminate")
         reserve_nowait("org", 6)
+
+    with pytest.raises(BudgetTerminated), task_budget(calls=5):
+        work()
 
 
 async def test_a_call_does_not_wait_for_what_it_holds_since_waiting_was_turned_on(
@@ -603,11 +622,12 @@ def test_draws_on_a_deleted_resource_are_refused(service: QuotaService, keep: Ke
     with task_budget(tokens=9) as budget, token:
         reserve_nowait(tokens=1).commit()
         service.delete("org")
-        for draw in (
+        draws: list[Callable[[], object]] = [
             lambda: reserve_nowait("org", 1),
             lambda: reserve_nowait(tokens=1),
             lambda: token.reserve_nowait(1),
-        ):
+        ]
+        for draw in draws:
             with pytest.raises(UnknownResource):
                 draw()
         assert budget.spent("tokens") == 1
@@ -659,13 +679,14 @@ def test_a_resource_that_would_be_taken_for_a_dimension_is_refused(
 
 def test_an_unknown_name_names_the_nearest(service: QuotaService) -> None:
     service.define(Resource("openai-tokens", Capacity(5)))
-    for look in (
+    looks: list[Callable[[], object]] = [
         lambda: reserve_nowait("openai-token", 1),
         lambda: QuotaToken("openai-token", 1),
         lambda: service.resource("openai-token"),
         lambda: service.update("openai-token", limit=Capacity(5)),
         lambda: service.delete("openai-token"),
-    ):
+    ]
+    for look in looks:
         with pytest.raises(UnknownResource, match="did you mean 'openai-tokens'"):
             look()
 
@@ -698,3 +719,59 @@ def test_the_json_form_says_everything(service: QuotaService) -> None:
             "assumed": 0,
         },
     }
+
+
+# Dollars of a model.
+
+
+@pytest.fixture
+def priced(clock: VirtualClock) -> Iterator[QuotaService]:
+    with connect(clock=clock, prices={"m": {"input": "1000", "output": "1000"}}) as connected:
+        connected.define(Resource("money", Capacity("1.00"), "reject", dim="usd"))
+        yield connected
+
+
+def test_a_draw_on_dollars_holds_the_price_of_the_model(priced: QuotaService) -> None:
+    with task_budget(usd=1) as budget, reserve("money", tokens=100, model="m") as reservation:
+        assert reservation.amounts == {"tokens": 100, "usd": Decimal("0.1")}
+        reservation.commit(Usage(input_tokens=50))
+        assert budget.spent("usd") == Decimal("0.05")
+    assert spent(priced, "money") == Decimal("0.05")
+
+
+def test_a_decorated_draw_on_dollars_holds_the_price_too(priced: QuotaService) -> None:
+    @budgeted(target="money", tokens=100, model="m", settle=lambda tokens: {"tokens": tokens})
+    def think(tokens: int) -> int:
+        assert left(priced, "money") == Decimal("0.9")
+        return tokens
+
+    think(50)
+    assert spent(priced, "money") == Decimal("0.05")
+
+
+def test_a_bound_token_of_dollars_pays_for_models(priced: QuotaService, keep: Keep) -> None:
+    token = keep(QuotaToken("money", "0.50", allowance="0.50"))
+    with task_budget(tokens=9_999), token:
+        reserve_nowait(tokens=400, model="m").commit()
+        reserve_nowait(tokens=400).commit()
+        with pytest.raises(QuotaExceeded, match="allowance"):
+            reserve_nowait(tokens=101, model="m")
+    assert token.snapshot()["usd"].spent == Decimal("0.4")
+
+
+def test_a_model_without_a_price_is_not_free(priced: QuotaService, keep: Keep) -> None:
+    token = keep(QuotaToken("money", 1))
+    with token, pytest.raises(UnknownPrice):
+        reserve_nowait(tokens=1, model="no-such-model")
+    with task_budget(tokens=9), token, pytest.raises(UnknownPrice):
+        reserve_nowait(tokens=1, model="no-such-model")
+    with task_budget(tokens=9, unpriced="allow"), token:
+        reserve_nowait(tokens=1, model="no-such-model").commit()
+    with task_budget(tokens=9), token:
+        reserve_nowait(tokens=1, usd="0.1", model="no-such-model").commit()
+    assert spent(priced, "money") == Decimal("0.1")
+
+
+def test_a_draw_on_dollars_without_a_model_says_how_many(priced: QuotaService) -> None:
+    with pytest.raises(InvalidAmount, match="without an amount"):
+        reserve_nowait("money", tokens=1)

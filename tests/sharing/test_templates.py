@@ -60,6 +60,11 @@ def limits_of(name: str, **options: Any) -> dict[str, Any]:
         return {dim: limit for dim, limit in shown.items() if limit is not None}
 
 
+def late(clock: VirtualClock) -> None:
+    clock.advance(121)
+    reserve_nowait(tokens=1)
+
+
 def test_a_name_stands_for_its_template(service: QuotaService) -> None:
     with task_budget("research") as budget:
         assert budget.name == "research"
@@ -88,9 +93,8 @@ def test_its_policy_is_in_force_and_may_be_overridden(service: QuotaService) -> 
 
 
 def test_its_deadline_is_in_force(service: QuotaService, clock: VirtualClock) -> None:
-    with pytest.raises(BudgetTerminated), task_budget("research"):
-        clock.advance(121)
-        reserve_nowait(tokens=1)
+    with pytest.raises(BudgetTerminated, match="deadline"), task_budget("research"):
+        late(clock)
 
 
 def test_its_keep_may_be_overridden_alone(service: QuotaService) -> None:

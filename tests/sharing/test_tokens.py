@@ -58,6 +58,11 @@ def left(token: QuotaToken) -> Any:
     return token.snapshot()[next(iter(token.snapshot().dims))].remaining
 
 
+def drop(tokens: list[QuotaToken]) -> None:
+    tokens.clear()
+    gc.collect()
+
+
 def in_a_thread(work: Callable[[], object]) -> None:
     thread = Thread(target=work)
     thread.start()
@@ -155,9 +160,7 @@ def test_a_bound_token_pays_for_its_dimension(service: QuotaService, keep: Keep)
     assert (drawn(token), budget.spent("tokens"), budget.spent("calls")) == (30, 30, 2)
 
 
-async def test_a_decorated_call_draws_on_the_bound_token(
-    service: QuotaService, keep: Keep
-) -> None:
+async def test_a_decorated_call_draws_on_the_bound_token(service: QuotaService, keep: Keep) -> None:
     @budgeted(tokens=50, settle=lambda used: used)
     async def think() -> int:
         return 20
@@ -425,6 +428,69 @@ def test_what_a_token_did_not_spend_returns(service: QuotaService, keep: Keep, d
     assert (token.allowance, left(token)) == (3, 3)
 
 
+async def test_giving_on_an_allowance_refuses_those_who_wait_for_it(
+    looped: QuotaService, keep: Keep
+) -> None:
+    looped.define(Resource("patient", Capacity(100), "throttle"))
+    token = keep(QuotaToken("patient", 10, allowance=5))
+    held = token.reserve_nowait(2)
+    refused: list[float] = []
+
+    async def wait() -> None:
+        with pytest.raises(QuotaExceeded):
+            async with token.reserve(4):
+                pytest.fail("must not run")
+        refused.append(anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.sleep(1)
+        keep(token.split(1, allowance=3))
+    held.release()
+    assert refused == [1]
+
+
+async def test_what_a_part_leaves_serves_those_who_wait(looped: QuotaService, keep: Keep) -> None:
+    looped.define(Resource("patient", Capacity(100), "throttle"))
+    token = keep(QuotaToken("patient", 10, allowance=5))
+    child = token.split(2, allowance=2)
+    held, theirs = token.reserve_nowait(3), child.reserve_nowait(2)
+    served: list[float] = []
+
+    async def wait() -> None:
+        async with token.reserve(2):
+            served.append(anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.sleep(1)
+        token.merge(child)
+        await anyio.sleep(1)
+        theirs.release()
+    held.release()
+    assert served == [2]
+
+
+async def test_those_who_wait_by_a_token_that_ends_are_refused(
+    looped: QuotaService, keep: Keep
+) -> None:
+    looped.define(Resource("patient", Concurrency(1), "throttle"))
+    token = keep(QuotaToken("patient", 10))
+    child = token.split(5)
+
+    async def wait() -> None:
+        with pytest.raises(TokenConsumed):
+            async with child.reserve():
+                pytest.fail("must not run")
+
+    async with anyio.create_task_group() as group, token.reserve():
+        group.start_soon(wait)
+        await anyio.sleep(1)
+        token.merge(child)
+        await anyio.sleep(1)
+        assert looped.resource("patient").waiting == 0
+
+
 # Merge.
 
 
@@ -638,23 +704,21 @@ def test_a_token_that_is_collected_gives_back_with_a_warning(
     service: QuotaService, keep: Keep
 ) -> None:
     token = keep(QuotaToken("api", 100, allowance=50))
-    child: QuotaToken | None = token.split(60, allowance=50)
-    assert child is not None
+    child = token.split(60, allowance=50)
     child.reserve_nowait(20).commit()
+    children = [child]
+    del child
     with pytest.warns(ResourceWarning, match=r"collected without close\(\) or merge\(\)"):
-        child = None
-        gc.collect()
+        drop(children)
     assert (token.expected_use, token.allowance) == (100, 50)
     assert (drawn(token), left(token)) == (20, 30)
 
 
 def test_a_token_that_is_no_part_is_collected_silently(service: QuotaService) -> None:
-    token: QuotaToken | None = QuotaToken("api", 100, allowance=50)
-    assert token is not None
-    with token:
+    tokens = [QuotaToken("api", 100, allowance=50)]
+    with tokens[0]:
         held = reserve_nowait(tokens=5)
-    token = None
-    gc.collect()
+    drop(tokens)
     held.commit()
     assert service.resource("api").balance.spent == 5
 
@@ -663,22 +727,19 @@ def test_what_was_collected_can_be_split_off_again_at_once(
     service: QuotaService, keep: Keep
 ) -> None:
     token = keep(QuotaToken("api", 100, allowance=50))
-    child: QuotaToken | None = token.split(100, allowance=50)
+    children = [token.split(100, allowance=50)]
     with pytest.warns(ResourceWarning):
-        del child
-        gc.collect()
+        drop(children)
     keep(token.split(100, allowance=50))
 
 
 def test_a_reservation_outlives_its_collected_token(service: QuotaService, keep: Keep) -> None:
     token = keep(QuotaToken("api", 100, allowance=50))
-    child: QuotaToken | None = token.split(10, allowance=30)
-    assert child is not None
-    with child:
+    children = [token.split(10, allowance=30)]
+    with children[0]:
         held = reserve_nowait(tokens=20)
     with pytest.warns(ResourceWarning):
-        child = None
-        gc.collect()
+        drop(children)
     held.commit(5)
     assert (drawn(token), left(token)) == (5, 45)
 
@@ -723,7 +784,12 @@ def test_threads_split_and_merge_without_loss(service: QuotaService, keep: Keep)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(agent, range(8)))
     balance = token.snapshot()["tokens"]
-    assert (token.expected_use, balance.limit, balance.spent, balance.reserved) == (800, 800, 400, 0)
+    assert (token.expected_use, balance.limit, balance.spent, balance.reserved) == (
+        800,
+        800,
+        400,
+        0,
+    )
 
 
 # What it is not.

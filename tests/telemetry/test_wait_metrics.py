@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -446,6 +447,24 @@ async def test_metrics_ledger_and_events_agree_sampled_or_not() -> None:
     assert unsampled.spans == []
     recording.close()
     unsampled.close()
+
+
+def test_refusals_of_many_threads_are_counted_each(still: QuotaService, sdk: Sdk) -> None:
+    still.define(Resource("api", Capacity(10), "reject", dim="calls"))
+
+    def refused() -> None:
+        for _ in range(200):
+            with suppress(BudgetwareError):
+                reserve_nowait("api", 11)
+
+    threads = [Thread(target=refused) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sdk.sums("budgetware.admissions", NAME, budgetware__decision="rejected") == {
+        "api": 1_600
+    }
 
 
 # Whatever else happens.

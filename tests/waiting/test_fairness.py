@@ -5,15 +5,11 @@ from collections import Counter
 import anyio
 
 from budgetware import Capacity, Concurrency, QuotaService, QuotaToken, Rate, Resource, reserve
-from budgetware.quotas import QuotaLimit
 from tests.waiting.desk import now, open_desk, turns
 
 
-async def shares(
-    service: QuotaService, limit: QuotaLimit, tokens: dict[str, QuotaToken], units: dict[str, int]
-) -> Counter[str]:
+async def shares(tokens: dict[str, QuotaToken], units: dict[str, int]) -> Counter[str]:
     """Units that each token got in 80 seconds in which all of them always had callers in line."""
-    service.update("shared", limit=limit)
     got: Counter[str] = Counter()
 
     async def draw(name: str) -> None:
@@ -33,7 +29,7 @@ async def shares(
 
 
 def tokens_of(service: QuotaService, **weights: int) -> dict[str, QuotaToken]:
-    service.define(Resource("shared", Rate(1, "second") if "rate" in weights else Concurrency(8)))
+    service.define(Resource("shared", Concurrency(8)))
     return {name: QuotaToken("shared", weight) for name, weight in weights.items()}
 
 
@@ -43,19 +39,21 @@ def near(got: Counter[str], expected: dict[str, int]) -> bool:
 
 async def test_slots_are_shared_by_weight(service: QuotaService) -> None:
     tokens = tokens_of(service, a=1, b=1, c=2, d=4)
-    got = await shares(service, Concurrency(8), tokens, dict.fromkeys("abcd", 1))
+    got = await shares(tokens, dict.fromkeys("abcd", 1))
     assert near(got, {"a": 80, "b": 80, "c": 160, "d": 320})
 
 
 async def test_calls_of_different_sizes_are_weighed_by_their_units(service: QuotaService) -> None:
     tokens = tokens_of(service, a=1, b=1, c=2, d=4)
-    got = await shares(service, Concurrency(8), tokens, {"a": 4, "b": 1, "c": 2, "d": 1})
+    got = await shares(tokens, {"a": 4, "b": 1, "c": 2, "d": 1})
     assert near(got, {"a": 80, "b": 80, "c": 160, "d": 320})
 
 
-async def test_one_who_declares_more_than_there_is_gains_nothing(service: QuotaService) -> None:
-    tokens = tokens_of(service, modest=8, greedy=10**12)
-    got = await shares(service, Concurrency(8), tokens, {"modest": 1, "greedy": 1})
+async def test_one_who_declares_more_than_it_could_use_gains_nothing(
+    service: QuotaService,
+) -> None:
+    tokens = tokens_of(service, modest=800, greedy=10**12)  # a hundred times the slots
+    got = await shares(tokens, {"modest": 1, "greedy": 1})
     assert near(got, {"modest": 320, "greedy": 320})
 
 
@@ -64,7 +62,7 @@ async def test_one_who_declares_more_than_its_allowance_gains_nothing(
 ) -> None:
     tokens = tokens_of(service, modest=2)
     tokens["greedy"] = QuotaToken("shared", 8, allowance=2)
-    got = await shares(service, Concurrency(8), tokens, {"modest": 1, "greedy": 1})
+    got = await shares(tokens, {"modest": 1, "greedy": 1})
     assert near(got, {"greedy": 160, "modest": 480})  # no more than 2 at once
 
 
@@ -85,6 +83,22 @@ async def test_a_rate_is_shared_by_weight(service: QuotaService) -> None:
         await anyio.sleep(1)
     for token in tokens.values():
         token.close()
+
+
+async def test_one_who_declares_more_than_a_rate_gives_gains_nothing(
+    service: QuotaService,
+) -> None:
+    service.define(Resource("tokens", Rate(8, "second", max=16)))
+    modest, greedy = QuotaToken("tokens", 16), QuotaToken("tokens", 10**12)
+    async with open_desk() as desk:
+        await desk.arrive("all", "tokens", 16, seconds=0)
+        for number in range(20):
+            await desk.arrive(f"modest {number}", modest, 1, seconds=0)
+            await desk.arrive(f"greedy {number}", greedy, 1, seconds=0)
+    got = Counter(name.split()[0] for name in desk.entered[1:21])
+    assert got == {"modest": 10, "greedy": 10}
+    modest.close()
+    greedy.close()
 
 
 async def test_first_come_first_served_within_a_token(service: QuotaService) -> None:
@@ -148,7 +162,7 @@ async def test_a_split_token_takes_its_weight_along(service: QuotaService) -> No
     tokens = tokens_of(service, a=8, b=4)
     part = tokens["a"].split(4)
     tokens["part"] = part
-    got = await shares(service, Concurrency(8), tokens, dict.fromkeys(tokens, 1))
+    got = await shares(tokens, dict.fromkeys(tokens, 1))
     assert near(got, {"a": 213, "b": 213, "part": 213})
 
 
