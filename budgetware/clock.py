@@ -58,4 +58,9 @@ def parse_max_wait(value: object) -> float | None:
     """Return the longest wait in seconds; None stays None, 0 is no wait at all."""
     if value is None or (value == 0 and type(value) in (int, float)):
         return None if value is None else 0.0
-    return parse_seconds("max_wait", value)
+    try:
+        return parse_seconds("max_wait", value)
+    except InvalidAmount:
+        raise InvalidAmount(
+            f"max_wait={show(value)}: give seconds, 0 or more, a text such as '30s', or None"
+        ) from None

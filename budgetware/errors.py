@@ -167,6 +167,7 @@ class QuotaExceeded(BudgetExceeded):
         whose: str = "resource",
         waited_seconds: float = 0.0,
         units: str | None = None,
+        comes_back: bool = False,
         **fields: Any,
     ) -> None:
         super().__init__(**fields)
@@ -174,6 +175,7 @@ class QuotaExceeded(BudgetExceeded):
         self.waited_seconds = waited_seconds
         self._what = whose
         self._units = units
+        self._comes_back = comes_back
 
     def _whose(self) -> str:
         whose = {
@@ -189,6 +191,8 @@ class QuotaExceeded(BudgetExceeded):
         return self._units or self.dim
 
     def _advice(self) -> str:
+        if self._comes_back:
+            return "try again when a call that holds some of it has ended"
         return "ask for less, or have its limit raised" if self.available > 0 else "do without it"
 
 

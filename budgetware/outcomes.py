@@ -93,7 +93,8 @@ def tell_refusal(refusal: Refusal) -> None:
     outcome: Outcome = "rejected" if refusal.decision == "rejected" else "terminated"
     facts = (frame, refusal.call, refusal.items, next(numbers), runtime.clock.time())
     nothing = [0] * len(refusal.items)
-    how = (outcome, refusal.error(), None, refusal.waited_ns)
+    waited_ns = refusal.waited_ns if refusal.waited_ns > 1 else 0  # at the least it is 1
+    how = (outcome, refusal.error(), None, waited_ns)
     runtime.events.emit(partial(_event, *facts, 0, nothing, *how))
 
 

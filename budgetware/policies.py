@@ -84,16 +84,16 @@ DEFAULT = _NAMED["reject"]
 THROTTLE = _NAMED["throttle"]
 
 
-def parse_policy(value: object) -> Policy | None:
+def parse_policy(value: object, what: str = "policy") -> Policy | None:
     """Return a policy given as an object or by name; None stays None."""
     if value is None or isinstance(value, Throttle | Reject | Terminate):
         return value
     if isinstance(value, str) and value in _NAMED:
         return _NAMED[value]
     if isinstance(value, type) and value in (Throttle, Reject, Terminate):
-        raise ConfigurationError(f"policy={value.__name__}: call it, {value.__name__}()")
+        raise ConfigurationError(f"{what}={value.__name__}: call it, {value.__name__}()")
     raise ConfigurationError(
-        f"policy={str(value)[:60]!r}: give {', '.join(map(repr, _NAMED))}, Throttle(...), "
+        f"{what}={str(value)[:60]!r}: give {', '.join(map(repr, _NAMED))}, Throttle(...), "
         "Reject(...) or Terminate(...)"
     )
 

@@ -168,7 +168,7 @@ class Resource:
     @property
     def policy(self) -> Policy:
         """The enforcement as an object."""
-        return parse_policy(self.enforcement) or THROTTLE
+        return parse_policy(self.enforcement, "enforcement") or THROTTLE
 
     @property
     def key(self) -> str:

@@ -185,10 +185,9 @@ class Resources:
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.copy().values())
 
-    def get(self, name: str) -> Pool:
+    def get(self, name: object) -> Pool:
         """The pool of that name, or `UnknownResource`."""
-        given: object = name
-        pool = self._pools.get(given) if isinstance(given, str) else None
+        pool = self._pools.get(name) if isinstance(name, str) else None
         if pool is None:
             raise self._unknown(name)
         return pool

@@ -6,12 +6,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from .accounts import acquire, release
-from .frames import current
+from .frames import Frame, current
 from .kernel import balances
 from .kernel.balances import Balance, Snapshot
 from .kernel.dims import known_dim
-from .kernel.nodes import Node
+from .kernel.nodes import Node, refresh
 from .kernel.verdict import Verdict
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     from .tasks import TaskBudget
@@ -101,12 +102,12 @@ def _clock_verdict(task: TaskBudget) -> Verdict:
 
 
 def describe(task: TaskBudget) -> str:
-    """One paragraph: this task, then each ancestor, and how it stands."""
+    """One paragraph: this task, each ancestor, the principal and bound tokens: how they stand."""
     lines = [_describe(node.owner) for node in task.node.chain]
     text = lines[0]
     for outer in lines[1:]:
         text += f" Around it: {outer[0].lower()}{outer[1:]}"
-    return text
+    return " ".join([text, *_describe_payers(task.frame)])
 
 
 def _describe(task: TaskBudget) -> str:
@@ -123,6 +124,34 @@ def _describe(task: TaskBudget) -> str:
     return f"Task {task.name!r} has {_listed(parts)} left."
 
 
+def _describe_payers(frame: Frame) -> list[str]:
+    """The same of the principal's quotas, and of what its bound tokens draw on."""
+    nodes = () if frame.principal is None else frame.principal.node.chain
+    drawn = [cell.node for draw in frame.draws if draw.is_dimension for cell in draw.cells]
+    lines: list[str] = []
+    for node in dict.fromkeys((*nodes, *drawn)):
+        dims = node_snapshot(node, frame.runtime).dims
+        parts = [_amount(dim, b) for dim, b in sorted(dims.items()) if b.limit is not None]
+        whose = "The token of" if node.kind == "token" else node.kind.capitalize()
+        if parts:
+            lines.append(f"{whose} {node.name!r} has {_listed(parts)} left.")
+    return lines
+
+
+def node_snapshot(node: Node, runtime: Runtime) -> Snapshot:
+    """The balances of a resource, a principal or a token at one instant."""
+    runtime.sweep()
+    now_ns = runtime.clock.now_ns()
+    try:
+        acquire()
+        for cell in node.cells.values():
+            refresh(cell, now_ns)
+        dims = {dim: balances.balance(cell) for dim, cell in node.cells.items()}
+        return Snapshot(node.name, node.id, node.path, balances.verdict(node), dims)
+    finally:
+        release()
+
+
 def _listed(parts: list[str]) -> str:
     if len(parts) < 2:
         return "".join(parts)
@@ -135,6 +164,9 @@ def _part(dim: str, balance: Balance, task: TaskBudget) -> str:
         return f"{int(left or 0) / 1000:.1f} of {int(limit or 0) / 1000:.1f} seconds"
     cell = task.node.cells.get(dim)
     kept = f" (and {balance.granted} set aside)" if balance.granted and cell else ""
-    if dim == "usd":
-        return f"${left} of ${limit}{kept}"
-    return f"{left:,} of {limit:,} {dim}{kept}"
+    return _amount(dim, balance) + kept
+
+
+def _amount(dim: str, balance: Balance) -> str:
+    left, limit = balance.remaining, balance.limit
+    return f"${left} of ${limit}" if dim == "usd" else f"{left:,} of {limit:,} {dim}"

@@ -13,14 +13,15 @@ from .admission import waiters
 from .admission.parking import dismiss, tell_stirred
 from .errors import ConfigurationError, InvalidAmount
 from .frames import definitions_changed
-from .kernel.balances import Balance, Snapshot, balance, verdict
+from .kernel.balances import Balance, Snapshot
 from .kernel.dims import declare, show
-from .kernel.nodes import Node, refresh
+from .kernel.nodes import Node
 from .policies import PolicyLike, policy_name
 from .principals import Principal, is_exempt
 from .quotas import PrincipalDefinition, QuotaLimit, Resource, quota
 from .resources import Pool
 from .runtime import Runtime
+from .statements import node_snapshot
 
 
 class Changes(TypedDict, total=False):
@@ -156,20 +157,6 @@ class PrincipalView:
     def snapshot(self) -> Snapshot:
         """What was charged to it at one instant, and what is left of its quotas."""
         return node_snapshot(self._principal.node, self._runtime)
-
-
-def node_snapshot(node: Node, runtime: Runtime) -> Snapshot:
-    """The balances of a resource or principal at one instant."""
-    runtime.sweep()
-    now_ns = runtime.clock.now_ns()
-    try:
-        acquire()
-        for cell in node.cells.values():
-            refresh(cell, now_ns)
-        dims = {dim: balance(cell) for dim, cell in node.cells.items()}
-        return Snapshot(node.name, node.id, node.path, verdict(node), dims)
-    finally:
-        release()
 
 
 def update(

@@ -77,4 +77,5 @@ def test_telemetry_program_writes_its_spans_to_standard_error(tmp_path: Path) ->
 
 def test_crawler_tells_how_long_it_waited(tmp_path: Path) -> None:
     printed = run(ROOT / "examples/08_crawler.py", tmp_path).stdout
-    assert [float(seconds) > 0.5 for seconds in re.findall(r"(\d+\.\d+) s\n", printed)] == [True] * 4
+    waits = [float(seconds) for seconds in re.findall(r"(\d+\.\d+) s\n", printed)]
+    assert (len(waits), min(waits) > 0.5) == (4, True)

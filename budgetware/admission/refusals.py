@@ -139,6 +139,7 @@ def exceeded(
         whose=node.kind,
         waited_seconds=waited_ns / 1e9,
         units=units_of(short),
+        comes_back=cell.level and limit is not None and short.requested <= limit,
     )
 
 

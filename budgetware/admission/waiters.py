@@ -222,16 +222,23 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
             place = join(waiter, place)  # noqa: PLW2901 - it may be a new one
         if room >= place.units and is_first(place):
             continue
-        if waiter.blamed is not place:
-            waiter.blamed = place
-            if at and any(other.queue is not None for other in waiter.places[:at]):
-                left += _let_pass()  # it is first in one line, and waits in another
-        if is_first(place):
-            waiter.alarm_ns = alarm_ns(place)
-        if waiter.alarm_ns != before and waiter.parking is not None:
-            stirred.append(waiter)
-        return left
+        return left + _go_on_waiting(waiter, at, before)
     return left + _decide(waiter, now_ns)
+
+
+def _go_on_waiting(waiter: Waiter, at: int, before: int | None) -> list[Cell]:
+    """It has to wait at one of its places; `before` was its alarm."""
+    place = waiter.places[at]
+    passed: list[Cell] = []
+    if waiter.blamed is not place:
+        waiter.blamed = place
+        if any(other.queue is not None for other in waiter.places[:at]):
+            passed = _let_pass()  # it is first in one line, and waits in another
+    if is_first(place):
+        waiter.alarm_ns = alarm_ns(place)
+    if waiter.alarm_ns != before and waiter.parking is not None:
+        stirred.append(waiter)
+    return passed
 
 
 def _let_pass() -> list[Cell]:

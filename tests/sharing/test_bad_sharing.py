@@ -48,23 +48,22 @@ def books(service: QuotaService) -> object:
 # Limits.
 
 
+def per_minute(value: Any) -> Rate:
+    return Rate(value, "minute")
+
+
+def burst(value: Any) -> Rate:
+    return Rate(5, "minute", max=value)
+
+
 @pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
-@pytest.mark.parametrize(
-    "make",
-    [
-        Capacity,
-        Concurrency,
-        lambda value: Rate(value, "minute"),
-        lambda value: Rate(5, "minute", max=value),
-    ],
-    ids=["capacity", "concurrency", "rate", "burst"],
-)
+@pytest.mark.parametrize("make", [Capacity, Concurrency, per_minute, burst])
 def test_a_limit_is_positive_and_finite(make: Callable[[Any], object], value: Any) -> None:
     with pytest.raises(InvalidAmount):
         make(value)
 
 
-@pytest.mark.parametrize("make", [Capacity, Concurrency, lambda value: Rate(value, "minute")])
+@pytest.mark.parametrize("make", [Capacity, Concurrency, per_minute])
 def test_a_limit_is_given(make: Callable[[Any], object]) -> None:
     with pytest.raises(InvalidAmount):
         make(None)
@@ -152,9 +151,9 @@ def test_a_name_is_one(service: QuotaService, name: Any) -> None:
     ids=repr,
 )
 def test_a_definition_that_cannot_be(fields: dict[str, Any]) -> None:
-    fields = {"name": "r", "limit": Capacity(5)} | fields
+    given: dict[str, Any] = {"name": "r", "limit": Capacity(5), **fields}
     with pytest.raises(ConfigurationError):
-        Resource(**fields)
+        Resource(**given)
 
 
 @pytest.mark.parametrize("strange", [None, "org", 5, {"name": "r"}, Capacity(5)], ids=repr)
@@ -239,7 +238,10 @@ def test_a_reservation_that_is_never_entered_warns_and_draws_nothing(
 
 
 def test_a_computed_amount_that_is_none_draws_nothing(service: QuotaService) -> None:
-    @budgeted(target="org", tokens=lambda amount: amount)
+    def asked(amount: Any) -> Any:
+        return amount
+
+    @budgeted(target="org", tokens=asked)
     def think(amount: Any) -> None:
         pytest.fail("must not run")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -48,7 +48,7 @@ class CountingServer:
 
 
 @asynccontextmanager
-async def counting_server() -> AsyncIterator[CountingServer]:
+async def counting_server() -> AsyncGenerator[CountingServer]:
     server = CountingServer()
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     server.port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
@@ -99,8 +99,8 @@ class TestAtAServer:
                         await ask()
 
             token = QuotaToken("api", 4)
+            child = token.split(2)
             async with anyio.create_task_group() as group:
-                child = token.split(2)
                 group.start_soon(agent, token)
                 group.start_soon(agent, child)
                 while service.resource("api").waiting < 2:

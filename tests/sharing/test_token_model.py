@@ -177,16 +177,12 @@ class Tokens(RuleBasedStateMachine):
             if model.is_over:
                 continue
             shown = model.token.snapshot()["api"]
-            free = shown.limit - shown.spent - shown.reserved  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand]
-            assert (free, shown.remaining, shown.overrun) == (
-                model.free,
-                max(0, model.free),
-                max(0, -model.free),
-            )
-            assert (shown.limit, shown.spent, shown.reserved) == (
+            assert (shown.limit, shown.spent, shown.reserved, shown.remaining, shown.overrun) == (
                 model.limit,
                 model.spent,
                 model.reserved,
+                max(0, model.free),
+                max(0, -model.free),
             )
             assert (model.token.expected_use, model.token.allowance) == (model.weight, model.limit)
 

@@ -116,6 +116,15 @@ async def test_a_refused_call_says_how_long_it_waited(
     assert event.error == "budgetware.errors.QuotaExceeded"
 
 
+async def test_a_call_that_was_not_to_wait_says_zero(
+    service: QuotaService, events: Subscription
+) -> None:
+    async with service.task_budget("research", calls=5):
+        await behind("browsers", 9.0, slot(max_wait=0))
+    event = only(events)
+    assert (event.outcome, event.wait_ms) == ("rejected", 0.0)
+
+
 async def test_a_cancelled_wait_is_one_event_with_nothing_charged(
     service: QuotaService, events: Subscription
 ) -> None:

@@ -68,6 +68,7 @@ class Desk:
         self.entered: list[str] = []
         self.callers: dict[str, Caller] = {}
         self._group = group
+        self._context = copy_context()
 
     async def arrive(
         self,
@@ -76,17 +77,20 @@ class Desk:
         seconds: float | None = None,
         used: int | None = None,
         inside: TaskBudget | None = None,
+        is_stranger: bool = False,
         **options: Any,
     ) -> Caller:
         """Start a caller, and let it get as far as it gets before the next one comes.
 
-        It stays for so many seconds, else until it is sent away, and commits what it `used`; it
-        calls from inside a task of its own choice.
+        It stays for so many seconds, else until it is sent away, and commits what it `used`. It
+        calls from where it is started, or inside another task, or is a stranger to all that was
+        entered since the desk was opened.
         """
         caller = Caller(lambda: reserve(*target, **options), seconds, used)
         self.callers[name] = caller
         run = caller.run if inside is None else inside.wrap(caller.run)
-        self._group.start_soon(run, self.entered, name)
+        context = self._context.copy() if is_stranger else copy_context()
+        context.run(self._group.start_soon, run, self.entered, name)
         await turns()
         return caller
 
