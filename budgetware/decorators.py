@@ -161,7 +161,7 @@ def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call t
                     raise
                 observed_done(plan, site, held, result)
                 return result
-            started_ns = plan.frame.now_ns() if plan.events.listeners else 0
+            started_ns = plan.frame.now_ns() if plan.events.listeners else None
             try:
                 result = await fn(*args, **kwargs)
             except BaseException as error:
@@ -169,9 +169,9 @@ def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call t
                 raise
             if settle is None:
                 book_held(plan)
-                if started_ns:
+                if started_ns is not None:
                     tell_quick(plan, call, started_ns)
-            elif started_ns:
+            elif started_ns is not None:
                 site.done(hold_of(plan, call, started_ns), result, None)
             else:
                 settle_plainly(plan, site, result)
@@ -232,7 +232,7 @@ def _function(site: Site) -> Callable[..., Any]:
                     raise
                 observed_done(plan, site, held, result)
                 return result
-            started_ns = plan.frame.now_ns() if plan.events.listeners else 0
+            started_ns = plan.frame.now_ns() if plan.events.listeners else None
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
@@ -240,9 +240,9 @@ def _function(site: Site) -> Callable[..., Any]:
                 raise
             if settle is None:
                 book_held(plan)
-                if started_ns:
+                if started_ns is not None:
                     tell_quick(plan, call, started_ns)
-            elif started_ns:
+            elif started_ns is not None:
                 site.done(hold_of(plan, call, started_ns), result, None)
             else:
                 settle_plainly(plan, site, result)

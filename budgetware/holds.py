@@ -47,7 +47,7 @@ class Hold:
     priced = False
     record: Report | None = None
     span: Any = None
-    started_ns = 0
+    started_ns: int | None = None
     state: State = "held"
     told_late = False
     usage: Usage | None = None
@@ -72,6 +72,10 @@ class Hold:
     @property
     def id(self) -> str:
         return id_of(self.numbered())
+
+    def duration_ns(self) -> int:
+        """How long the call has run by now; 0 where nobody noted when it started."""
+        return 0 if self.started_ns is None else self.frame.now_ns() - self.started_ns
 
     def numbered(self) -> int:
         """Its number, given when somebody first asks."""

@@ -66,8 +66,7 @@ def tell(
     charged = hold.units()
     if before is not None:
         charged = [new - old for new, old in zip(charged, before, strict=True)]
-    now_ns = hold.frame.now_ns()
-    duration_ns = now_ns - (hold.started_ns or now_ns)
+    duration_ns = hold.duration_ns()
     waited_ns = 0 if hold.waited is None or before is not None else hold.waited.waited_ns
     facts = (hold.frame, hold.call, hold.items, hold.numbered(), runtime.clock.time())
     how = (outcome, error, hold.usage, waited_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .clock import parse_max_wait, parse_seconds
 from .errors import ConfigurationError, InvalidAmount
@@ -22,6 +23,7 @@ class Throttle:
     """
 
     max_wait: float | str | None = None
+    severity: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         parse_max_wait(self.max_wait)
@@ -47,6 +49,7 @@ class Reject:
     """
 
     patience: int | None = PATIENCE
+    severity: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         patience = self.patience
@@ -66,6 +69,7 @@ class Terminate:
     """
 
     settle_seconds: float = 1.0
+    severity: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.settle_seconds != 0 or isinstance(self.settle_seconds, bool):
@@ -100,9 +104,7 @@ def parse_policy(value: object, what: str = "policy") -> Policy | None:
 
 def severity(policy: Policy | None) -> int:
     """Rank policies: terminate beats reject beats throttle; a call's own may only be stricter."""
-    if policy is None or isinstance(policy, Throttle):
-        return 0
-    return 1 if isinstance(policy, Reject) else 2
+    return 0 if policy is None else policy.severity
 
 
 def terminates(*policies: Policy | None) -> bool:

@@ -65,12 +65,12 @@ def settle_plainly(plan: Plan, site: Site, result: Any) -> None:
         used = site.settle(result)  # type: ignore[misc]  # pyright: ignore[reportOptionalCall]
         report = read_quickly(items, used, NOTHING) if site.call.model is None else None
         if report is None and used is not None:
-            report = hold_of(plan, site.call, 0).read(used, NOTHING)
+            report = hold_of(plan, site.call, None).read(used, NOTHING)
     except BaseException as error:
-        hold_of(plan, site.call, 0).close("assumed", None, "completed", error)
+        hold_of(plan, site.call, None).close("assumed", None, "completed", error)
         raise
     if report is None:  # nothing is known of a call that may have been paid for
-        hold_of(plan, site.call, 0).close("assumed", None)
+        hold_of(plan, site.call, None).close("assumed", None)
     else:
         _book(plan, report)
 
@@ -91,7 +91,7 @@ def _book(plan: Plan, report: Report) -> None:
         warn(crossed)
 
 
-def hold_of(plan: Plan, call: Call, started_ns: int) -> Hold:
+def hold_of(plan: Plan, call: Call, started_ns: int | None) -> Hold:
     """The hold that the quick lane did without."""
     hold = Hold(plan.frame, call, plan.items, plan.tally)
     hold.started_ns = started_ns

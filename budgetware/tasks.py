@@ -222,7 +222,10 @@ class TaskBudget:
         plan = self.plan
         if plan.override is not None and (runtime.templates or plan.limits is NO_LIMITS):
             plan = self.plan = plan.within(runtime)
-        principal = self._principal(runtime, parent)
+        if plan.principal is None and (parent is None or parent.runtime is runtime):
+            principal = None if parent is None else parent.principal
+        else:
+            principal = self._principal(runtime, parent)
         chain = parent.chain if parent is not None else ()
         node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)
         plan.limits.put_on(node)
@@ -253,13 +256,10 @@ class TaskBudget:
         return None
 
     def _principal(self, runtime: Runtime, parent: Frame | None) -> Principal | None:
-        """Its own principal, else the one of where it is opened."""
+        """Its own principal, else the one of where it is opened, by its name."""
         inherited = None if parent is None else parent.principal
-        if self.plan.principal is not None:
-            return runtime.principals.get(self.plan.principal)
-        if inherited is None or (parent is not None and parent.runtime is runtime):
-            return inherited
-        return runtime.principals.get(inherited.name)
+        name = self.plan.principal or (None if inherited is None else inherited.name)
+        return None if name is None else runtime.principals.get(name)
 
     def enter_scope(self) -> None:
         """Make the task current here, and open its cancel scope."""

@@ -235,7 +235,7 @@ def test_a_limit_of_no_kind_is_refused(limit: Any) -> None:
 
 @pytest.mark.parametrize("enforcement", ["wait", "Throttle", "", 5, Throttle, True])
 def test_an_enforcement_that_is_none_is_refused(enforcement: Any) -> None:
-    with pytest.raises(ConfigurationError, match="policy="):
+    with pytest.raises(ConfigurationError, match="enforcement="):
         Resource("r", Capacity(5), enforcement)
 
 

@@ -139,7 +139,7 @@ def policy_of(cell: Cell) -> Policy:
 
 
 def _lets_wait(cell: Cell, call: Call) -> bool:
-    return severity(policy_of(cell)) == 0 and severity(call.policy) == 0
+    return policy_of(cell).severity == 0 and severity(call.policy) == 0
 
 
 def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node]) -> bool:

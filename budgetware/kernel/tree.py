@@ -63,14 +63,17 @@ def room_of(cell: Cell, finishing: frozenset[Node]) -> int:
 
 
 def shortages(
-    items: Iterable[Item], finishing: frozenset[Node], *, exempt: bool = False
+    items: Sequence[Item], finishing: frozenset[Node], *, exempt: bool = False
 ) -> list[Shortage]:
     """Every payer that has not enough, the leaf's first. Inside `finish()` keep counts as room."""
     short: list[Shortage] = []
     asked: dict[Cell, int] = {}  # a resource may pay for several items, as their parent
+    several = len(items) > 1
     for _, units, (cells, _above, _special) in items:
         for cell in cells:
-            n = asked[cell] = asked.get(cell, 0) + units
+            n = units
+            if several:
+                n = asked[cell] = asked.get(cell, 0) + units
             if cell.limit is None:
                 if cell.free < n:
                     more = n - cell.free + OPEN

@@ -70,8 +70,7 @@ class CallSpan:
                 labels = self._facts.labels
                 if error_type is not None:
                     labels = labels | {names.ERROR_TYPE: error_type}
-                seconds = (hold.frame.now_ns() - hold.started_ns) / 1e9
-                duration.record(seconds, labels, self._context)
+                duration.record(hold.duration_ns() / 1e9, labels, self._context)
             self._write(hold, error_type)
         except Exception:
             tell_of_failure()

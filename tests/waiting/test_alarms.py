@@ -20,7 +20,6 @@ from budgetware import (
 from budgetware.accounts import waiting
 from budgetware.admission import waiters
 from budgetware.loops import Alarm, alarm, post_soon
-from budgetware.testing import run_virtual
 from tests.waiting.desk import balance_of, now, open_desk, turns
 
 MAKERS = pytest.mark.parametrize("make", [alarm, Alarm])
@@ -196,15 +195,3 @@ async def test_several_causes_in_one_tick_serve_each_once(service: QuotaService)
         await turns()
         assert sorted(desk.entered) == [*"abcde", "holder"]
         assert now() == 0.0
-
-
-def test_virtual_time_knows_that_nobody_will_ever_wake_a_waiter() -> None:
-    async def main() -> None:
-        async with reserve("slots"):
-            async with anyio.create_task_group() as group:
-                group.start_soon(reserve("slots").__aenter__)
-
-    with connect() as service:
-        service.define(Resource("slots", Concurrency(1)))
-        with pytest.raises(RuntimeError, match="every task waits"):
-            run_virtual(main)

@@ -20,8 +20,7 @@ from budgetware import (
 )
 from budgetware.accounts import waiting
 from tests.waiting.desk import balance_of
-from tests.waiting.threads import Thread
-from tests.waiting.test_threads import raise_of
+from tests.waiting.threads import Thread, raise_of
 
 THREADS = 16
 TURNS = 500

@@ -29,7 +29,7 @@ from budgetware import (
 )
 from budgetware.errors import BlockingInEventLoop, NoBudget
 from tests.waiting.desk import balance_of, open_desk
-from tests.waiting.threads import Thread, in_line, until, wait_until
+from tests.waiting.threads import Thread, in_line, raise_of, until, wait_until
 
 
 @pytest.fixture
@@ -127,14 +127,7 @@ def test_a_thread_is_not_passed_without_waiting(slot: QuotaService) -> None:
     waiter.finish()
 
 
-def raise_of(thread: Thread) -> None:
-    """Raise what a thread has raised."""
-    error = thread.finish().error
-    if error is not None:
-        raise error
-
-
-def test_a_sync_function_a_generator_and_a_retry_wait(slot: QuotaService) -> None:
+def test_a_sync_function_and_a_generator_wait(slot: QuotaService) -> None:
     @budgeted(target="slot")
     def search() -> str:
         return "found"

@@ -35,6 +35,13 @@ class Thread(threading.Thread):
         return self
 
 
+def raise_of(thread: Thread) -> None:
+    """Raise what a thread has raised."""
+    error = thread.finish().error
+    if error is not None:
+        raise error
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Wait in a thread, for another thread."""
     end = monotonic() + _PATIENCE_SECONDS
