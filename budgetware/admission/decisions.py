@@ -165,10 +165,14 @@ def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
         cell = shortage.cell
         if cell.refill is None or cell.limit is None or shortage.requested > cell.limit:
             return None
-        ahead = 0 if cell.queue is None else cell.queue.units
+        ahead = 0
+        if cell.queue is not None:
+            first, ahead = cell.queue.first(), cell.queue.units
+            blamed = None if first is None else first.waiter.blamed
+            if blamed is not None and blamed.cell is not cell:
+                return None  # it waits for something else, and nobody knows how long
         deficit = ahead + shortage.requested - cell.free
-        if deficit > 0:
-            longest = max(longest, cell.refill.wait_seconds(deficit, now_ns))
+        longest = max(longest, cell.refill.wait_seconds(deficit, now_ns))
     return longest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from enum import StrEnum
@@ -775,3 +776,31 @@ def test_a_model_without_a_price_is_not_free(priced: QuotaService, keep: Keep) -
 def test_a_draw_on_dollars_without_a_model_says_how_many(priced: QuotaService) -> None:
     with pytest.raises(InvalidAmount, match="without an amount"):
         reserve_nowait("money", tokens=1)
+
+
+# Threads.
+
+
+def test_live_changes_among_threads_lose_nothing(service: QuotaService) -> None:
+    service.define(Resource("org", Capacity(10**6), "reject", dim="calls"))
+    service.define(Resource("slots", Concurrency(50), "reject"))
+
+    def work(number: int) -> int:
+        done = 0
+        with task_budget(calls=10**6), principal(f"agent-{number % 2}"):
+            for _ in range(300):
+                with suppress(QuotaExceeded), reserve("slots"):
+                    reserve_nowait("org", 2).commit(1)
+                    done += 1
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(work, number) for number in range(4)]
+        for turn in range(100):
+            service.update("org", limit=Capacity(10**6 - turn))
+            service.update("slots", limit=Concurrency(50 - turn % 40))
+            service.define_principal("agent-0", quotas={"calls": Capacity(10**5 + turn)})
+        done = sum(future.result() for future in running)
+    assert spent(service, "org") == done
+    assert service.resource("org").balance.reserved == 0
+    assert service.resource("slots").balance.reserved == 0

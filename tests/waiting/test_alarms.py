@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import sys
+from collections import deque
 from collections.abc import Callable
 
 import anyio
@@ -10,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from budgetware import (
     Concurrency,
+    QuotaExceeded,
     QuotaService,
     Rate,
     Resource,
@@ -18,9 +21,11 @@ from budgetware import (
     reserve_nowait,
 )
 from budgetware.accounts import waiting
-from budgetware.admission import waiters
-from budgetware.loops import Alarm, alarm, post_soon
+from budgetware.admission import parking, waiters
+from budgetware.loops import Alarm, alarm, current_loop, post_soon
+from budgetware.testing import VirtualClock
 from tests.waiting.desk import balance_of, now, open_desk, turns
+from tests.waiting.threads import Thread, in_line, wait_until
 
 MAKERS = pytest.mark.parametrize("make", [alarm, Alarm])
 Make = Callable[[], Alarm]
@@ -134,6 +139,89 @@ def test_a_call_driven_by_hand_blocks_like_sync_code() -> None:
             call.send(None)
         assert returned.value.value.state == "held"
         returned.value.value.release()
+
+
+def test_a_call_driven_by_hand_is_refused_like_sync_code() -> None:
+    with connect() as service:
+        service.define(Resource("slots", Concurrency(1)))
+        with pytest.raises(QuotaExceeded):
+            reserve("slots", 2).__aenter__().send(None)
+
+
+def test_a_process_without_asyncio_has_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncio")
+    assert current_loop() is None
+
+
+# Who is told of what, when two threads tell at once.
+
+
+class Emptied(deque[waiters.Waiter]):
+    """It looks as if there were something left, but another thread was faster."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+async def test_another_thread_may_have_told_the_last_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parking, "stirred", Emptied())
+    parking.tell_stirred()
+
+
+async def test_who_has_gone_meanwhile_is_not_told(service: QuotaService) -> None:
+    service.define(Resource("slots", Concurrency(1)))
+    async with open_desk() as desk:
+        await desk.arrive("holder", "slots")
+        await desk.arrive("waiter", "slots")
+        (waiter,) = waiting
+        await desk.cancel("waiter")
+        waiters.stirred.append(waiter)
+        parking.tell_stirred()
+        assert not waiters.stirred
+
+
+# A clock that is moved by hand.
+
+
+async def test_a_task_that_waits_follows_a_clock_that_jumps() -> None:
+    clock = VirtualClock()
+    async with connect(clock=clock) as service, open_desk() as desk:
+        service.define(Resource("tokens", Rate(1, "hour")))
+        await desk.arrive("all", "tokens", 1, seconds=0)
+        await desk.arrive("refill", "tokens", 1, seconds=0)
+        await desk.arrive("in vain", "tokens", 1, max_wait="90m")
+        clock.advance("59m")
+        await turns()
+        assert desk.entered == ["all"]
+        clock.advance("1m")
+        await turns()
+        assert desk.entered == ["all", "refill"]
+        clock.advance("30m")
+        await turns()
+        assert desk.error("in vain").waited_seconds == 5_400
+
+
+def test_a_thread_that_waits_follows_a_clock_that_jumps() -> None:
+    clock = VirtualClock()
+    with connect(clock=clock) as service:
+        service.define(Resource("tokens", Rate(1, "hour")))
+        reserve_nowait("tokens", 1).commit()
+        thread = Thread(lambda: reserve("tokens", 1).__enter__().commit())
+        wait_until(in_line(service, 1, "tokens"))
+        clock.advance("1h")
+        assert thread.finish().error is None
+
+
+def test_a_clock_may_outlive_its_service() -> None:
+    clock = VirtualClock()
+    with connect(clock=clock) as service:
+        service.define(Resource("slots", Concurrency(1)))
+        with reserve_nowait("slots"), pytest.raises(QuotaExceeded):
+            Thread(lambda: reserve("slots", max_wait=0).__enter__()).raise_it()
+    del service
+    clock.advance("1h")
 
 
 # A process that forks, and loops that are closed.

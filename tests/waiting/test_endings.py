@@ -105,6 +105,38 @@ async def test_a_last_answer_waits_on_after_its_task_was_terminated(slot: QuotaS
             assert now() == 2.0
 
 
+async def test_a_last_answer_that_waits_is_not_refused_by_terminate(slot: QuotaService) -> None:
+    async with open_desk() as desk:
+        await desk.arrive("holder", "slot", seconds=2)
+        with pytest.raises(BudgetTerminated):
+            async with task_budget("agent", tokens=100, keep={"tokens": 50}) as budget:
+                async with budget.finish():
+                    await desk.arrive("answer", "slot", tokens=50)
+                await desk.arrive("other", "slot", tokens=5)
+                budget.terminate("enough")
+                await turns()
+        await turns()
+        assert isinstance(desk.error("other"), BudgetTerminated)
+        await anyio.sleep(3)
+        assert desk.at("answer") == 2.0
+
+
+async def test_all_who_are_in_line_when_a_refusal_ends_their_task(slot: QuotaService) -> None:
+    async with open_desk() as desk:
+        await desk.arrive("holder", "slot")
+        with pytest.raises(BudgetTerminated):
+            async with task_budget("agent", tokens=10, policy="terminate") as budget:
+                await desk.arrive("one", "slot", tokens=6)
+                await desk.arrive("other", "slot", tokens=2)
+                budget.charge(tokens=5)
+                desk.callers["holder"].left.set()
+                await anyio.sleep_forever()
+        await turns()
+        assert isinstance(desk.error("one"), BudgetTerminated)
+        assert isinstance(desk.error("other"), BudgetTerminated)
+        assert balance_of(slot, "slot").reserved == 0
+
+
 async def test_the_end_of_a_task_refuses_a_foreign_task_that_waits_in_it() -> None:
     async with open_desk() as desk:
         async with task_budget("agent", tokens=10, policy="throttle") as budget:

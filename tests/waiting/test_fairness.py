@@ -34,7 +34,9 @@ def tokens_of(service: QuotaService, **weights: int) -> dict[str, QuotaToken]:
 
 
 def near(got: Counter[str], expected: dict[str, int]) -> bool:
-    return all(abs(got[name] - units) <= 0.06 * sum(got.values()) for name, units in expected.items())
+    return all(
+        abs(got[name] - units) <= 0.06 * sum(got.values()) for name, units in expected.items()
+    )
 
 
 async def test_slots_are_shared_by_weight(service: QuotaService) -> None:

@@ -1,5 +1,7 @@
 """What waiting cannot help is refused at once, with no time to try again."""
 
+from contextvars import copy_context
+
 import anyio
 import pytest
 
@@ -16,7 +18,9 @@ from budgetware import (
     reserve_nowait,
     task_budget,
 )
+from budgetware.admission.decisions import could_ever
 from budgetware.errors import BudgetExceeded
+from budgetware.kernel.nodes import Node
 from budgetware.quotas import QuotaLimit
 from tests.waiting.desk import balance_of, now, open_desk, take, turns
 
@@ -78,9 +82,7 @@ async def test_more_than_a_task_has_beside_what_it_keeps(service: QuotaService) 
 async def test_what_a_task_keeps_may_be_waited_for_by_its_last_answer(
     service: QuotaService,
 ) -> None:
-    async with task_budget(
-        "crawl", tokens=100, keep={"tokens": 30}, policy="throttle"
-    ) as budget:
+    async with task_budget("crawl", tokens=100, keep={"tokens": 30}, policy="throttle") as budget:
         async with open_desk() as desk:
             await desk.arrive("holder", tokens=70, used=0, seconds=1)
             async with budget.finish():
@@ -123,6 +125,11 @@ async def test_a_parent_that_has_less(service: QuotaService) -> None:
     with pytest.raises(QuotaExceeded) as refused:
         await reserve("slots", 3)
     assert (refused.value.resource, refused.value.retry_after) == ("all", None)
+
+
+def test_what_has_no_limit_is_never_hopeless() -> None:
+    node = Node("alice", "id", None, kind="principal")
+    assert could_ever(node.cell("tokens"), 10**15, 10**15, frozenset())
 
 
 # What becomes hopeless later.
@@ -200,9 +207,7 @@ async def test_a_burst_that_is_lowered(service: QuotaService) -> None:
         assert (desk.error("waiter").limit, desk.error("waiter").retry_after) == (9, None)
 
 
-async def test_a_line_that_is_full(
-    service: QuotaService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_line_that_is_full(service: QuotaService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("budgetware.admission.closely.MAX_WAITERS", 2)
     service.define(Resource("tokens", Rate(1, "second")))
     async with open_desk() as desk:
@@ -318,3 +323,12 @@ async def test_a_refused_call_inside_another_holds_nothing(service: QuotaService
         outer.release()
         async with reserve("slots"):
             assert balance_of(service, "slots").reserved == 1
+
+
+async def test_a_block_that_is_left_in_another_context(service: QuotaService) -> None:
+    service.define(Resource("slots", Concurrency(1)))
+    outer = reserve("slots")
+    copy_context().run(outer.__enter__)
+    outer.__exit__(None, None, None)
+    async with reserve("slots"):
+        pass

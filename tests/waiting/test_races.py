@@ -20,7 +20,7 @@ from budgetware import (
 )
 from budgetware.accounts import waiting
 from tests.waiting.desk import balance_of
-from tests.waiting.threads import Thread, raise_of
+from tests.waiting.threads import Thread
 
 THREADS = 16
 TURNS = 500
@@ -56,7 +56,7 @@ def watched(look: Callable[[], None], *works: Callable[[], object]) -> None:
         thread.join(50)
     done.set()
     for thread in (*threads, *readers):
-        raise_of(thread)
+        thread.raise_it()
 
 
 def test_slots_are_never_overspent(service: QuotaService) -> None:

@@ -1,5 +1,6 @@
 """Calls that need several things at once: all or nothing, in no order that could block."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -16,12 +17,14 @@ from budgetware import (
     Reject,
     Resource,
     Terminate,
+    connect,
     principal,
     reserve,
     reserve_nowait,
     task_budget,
 )
 from budgetware.errors import BudgetExceeded, BudgetTerminated
+from budgetware.testing import LoopClock, run_virtual
 from tests.waiting.desk import balance_of, now, open_desk, take, turns
 
 DIMS = ("pages", "files", "lines")
@@ -204,28 +207,27 @@ async def test_one_that_terminates_does_so_at_the_end_of_the_wait(
         assert balance_of(service, "slots").reserved == 0
 
 
-async def test_the_end_of_the_wait_ends_the_task_although_the_waiter_is_cancelled(
-    service: QuotaService,
-) -> None:
-    """Whoever waited is cancelled in the tick in which its refusal latches the task."""
-    service.define(Resource("slots", Concurrency(1)))
-    async with open_desk() as desk:
-        await desk.arrive("holder", "slots")
-        holder, waiter = desk.callers["holder"], None
-        assert holder.reservation is not None
+def test_the_end_of_a_wait_ends_the_task_although_the_waiter_is_cancelled() -> None:
+    """It is cancelled natively in the tick in which its refusal latches the task."""
 
-        async def give_back_and_cancel() -> None:
-            assert waiter is not None
-            assert holder.reservation is not None
-            holder.reservation.release()
-            waiter.scope.cancel()
+    async def wait() -> None:
+        await reserve("slots", tokens=90)
 
+    async def main() -> None:
+        service.define(Resource("slots", Concurrency(1)))
+        holder = take("slots")
         with pytest.raises(BudgetTerminated):
             async with task_budget("crawl", tokens=100, policy=Terminate()) as budget:
-                waiter = await desk.arrive("waiter", "slots", tokens=90, inside=budget)
+                waiter = asyncio.create_task(wait())
+                await turns()
                 budget.charge(tokens=20)
-                desk.start(give_back_and_cancel)
+                holder.release()
+                waiter.cancel()
                 await anyio.sleep_forever()
+        assert waiter.cancelled()
+
+    with connect(clock=LoopClock()) as service:
+        run_virtual(main)
 
 
 async def test_a_call_may_be_stricter_but_not_weaker(service: QuotaService) -> None:
@@ -263,3 +265,15 @@ async def test_the_same_dimension_of_a_resource_and_of_a_task(service: QuotaServ
             await anyio.sleep(2)
         assert desk.at("other") == 1.0
         assert (budget.spent("tokens"), balance_of(service, "tokens").spent) == (40, 40)
+
+
+async def test_a_warning_is_given_when_the_wait_is_over(service: QuotaService) -> None:
+    service.define(Resource("slots", Concurrency(1)))
+    warned: list[float] = []
+    async with task_budget(
+        "crawl", tokens=100, warn_at=0.5, on_warn=lambda _b, _v: warned.append(now())
+    ):
+        async with open_desk() as desk:
+            await desk.arrive("holder", "slots", seconds=3)
+            await desk.arrive("waiter", "slots", tokens=60, seconds=0)
+    assert warned == [3.0]

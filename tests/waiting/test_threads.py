@@ -1,7 +1,6 @@
 """Sync callers block their thread, in one line with async ones, and never an event loop."""
 
 import asyncio
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,9 +26,11 @@ from budgetware import (
     reserve_nowait,
     task_budget,
 )
+from budgetware.accounts import waiting
+from budgetware.admission.parking import ThreadParking
 from budgetware.errors import BlockingInEventLoop, NoBudget
 from tests.waiting.desk import balance_of, open_desk
-from tests.waiting.threads import Thread, in_line, raise_of, until, wait_until
+from tests.waiting.threads import Thread, in_line, until, wait_until
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_thread_is_not_passed_without_waiting(slot: QuotaService) -> None:
         waiter = Thread(lambda: reserve("slot", 2).__enter__().release())
         wait_until(in_line(slot, 1))
         with pytest.raises(QuotaExceeded):
-            raise_of(Thread(lambda: reserve_nowait("slot")))
+            Thread(lambda: reserve_nowait("slot")).raise_it()
     waiter.finish()
 
 
@@ -199,41 +200,43 @@ def taken() -> Reservation:
     return held
 
 
-def interrupt_when(is_so: Callable[[], bool], thread: int) -> None:
-    wait_until(is_so)
-    signal.pthread_kill(thread, signal.SIGINT)
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
+    """Interrupt whoever falls asleep on this thread, once somebody else waits behind it.
+
+    A real signal may hit Python just before it falls asleep, and then it sleeps on.
+    """
+    main = threading.current_thread()
+    sleep = ThreadParking.sleep
+    asleep = threading.Event()
+
+    def sleep_or_interrupt(parking: ThreadParking) -> None:
+        if threading.current_thread() is main:
+            asleep.set()
+            wait_until(lambda: len(waiting) == 2)
+            raise KeyboardInterrupt
+        sleep(parking)
+
+    monkeypatch.setattr(ThreadParking, "sleep", sleep_or_interrupt)
+    yield asleep.is_set
 
 
-def test_an_interrupt_of_the_main_thread_leaves_nothing_held(slot: QuotaService) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    holder = taken()
-    Thread(partial(interrupt_when, in_line(slot, 1), main))
-    with pytest.raises(KeyboardInterrupt), reserve("slot"):
-        pass
-    assert slot.resource("slot").waiting == 0
-    holder.release()
-    with reserve("slot"):
-        pass
-
-
-def test_an_interrupt_gives_the_turn_on(slot: QuotaService) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
+def test_an_interrupt_leaves_nothing_held_and_gives_the_turn_on(
+    slot: QuotaService, interrupted: Callable[[], bool]
+) -> None:
     slot.update("slot", limit=Concurrency(2))
     entered: list[str] = []
 
-    def next_one() -> None:
-        wait_until(in_line(slot, 1))
+    def come_second() -> None:
+        wait_until(interrupted)
         call(entered, "next")
 
     holder = taken()
-    waiter = Thread(next_one)
-    Thread(partial(interrupt_when, in_line(slot, 2), main))
+    waiter = Thread(come_second)
     with pytest.raises(KeyboardInterrupt), reserve("slot", 2):
         pass
     waiter.finish()
-    assert entered == ["next"]
+    assert (entered, slot.resource("slot").waiting) == (["next"], 0)
     holder.release()
 
 
@@ -306,9 +309,7 @@ def test_terminate_from_a_thread_ends_the_wait_of_its_task(
             pass
 
 
-def test_a_deadline_ends_the_wait_of_a_thread(
-    slot: QuotaService, holder: Reservation
-) -> None:
+def test_a_deadline_ends_the_wait_of_a_thread(slot: QuotaService, holder: Reservation) -> None:
     with pytest.raises(BudgetTerminated) as ended, task_budget("agent", seconds=0.02):
         with reserve("slot"):
             pass
@@ -361,7 +362,7 @@ def test_two_loops_in_two_threads_share_one_slot(
 
     threads = [Thread(partial(anyio.run, main, backend=backend)) for backend in backends]
     for thread in threads:
-        raise_of(thread)
+        thread.raise_it()
     assert (len(most), max(most)) == (200, 1)
 
 
@@ -401,6 +402,6 @@ def test_a_token_is_shared_by_loops_and_threads(slot: QuotaService) -> None:
         Thread(lambda: asyncio.run(call_async())),
     ]
     for thread in threads:
-        raise_of(thread)
+        thread.raise_it()
     assert len(done) == 80
     token.close()

@@ -174,9 +174,7 @@ async def test_the_shortest_counts(
     service: QuotaService, call: float, resource: float, policy: float
 ) -> None:
     enforcement = Throttle(max_wait=policy)
-    service.define(
-        Resource("slots", Concurrency(1), enforcement=enforcement, max_wait=resource)
-    )
+    service.define(Resource("slots", Concurrency(1), enforcement=enforcement, max_wait=resource))
     _held = take("slots")
     assert await waited(service, max_wait=call) == 1.0
 
@@ -300,6 +298,25 @@ async def test_of_several_the_latest_to_have_room_counts(service: QuotaService) 
     assert refused.value.retry_after == 30.0
 
 
+async def test_nobody_knows_when_if_the_first_in_line_waits_for_something_else(
+    service: QuotaService,
+) -> None:
+    service.define(Resource("tokens", Rate(10, "second"), dim="tokens"))
+    service.define(Resource("slots", Concurrency(1), dim="calls"))
+    async with QuotaToken("tokens", 1) as tokens, QuotaToken("slots", 1) as slots:
+        async with open_desk() as desk:
+            await desk.arrive("slot", calls=1)
+            await desk.arrive("all", tokens=10, seconds=0)
+            await desk.arrive("both", tokens=1, calls=1)
+            await anyio.sleep(5)
+            with pytest.raises(QuotaExceeded) as refused:
+                reserve_nowait(tokens=1)
+            assert (refused.value.available, refused.value.retry_after) == (10, None)
+            desk.send_away()
+        tokens.close()
+        slots.close()
+
+
 # Deadlines.
 
 
@@ -393,6 +410,16 @@ async def test_a_principal_and_a_task_wait_for_the_later_of_both(service: QuotaS
                 await desk.arrive("waiter", tokens=5, used=1, seconds=0)
             assert [desk.at("more"), desk.at("waiter")] == [50.0, 50.0]
             assert budget.spent("tokens") == 11
+
+
+async def test_a_deadline_inside_a_last_answer(service: QuotaService) -> None:
+    service.define(Resource("slots", Concurrency(1)))
+    _held = take("slots")
+    async with task_budget("outer", tokens=10, keep={"tokens": 5}, seconds=60) as outer:
+        with pytest.raises(BudgetTerminated) as ended:
+            async with outer.finish(), task_budget("inner", seconds=2):
+                await reserve("slots")
+        assert (ended.value.budget, now()) == ("inner", 2.0)
 
 
 async def test_who_comes_after_the_end_is_refused_at_once() -> None:

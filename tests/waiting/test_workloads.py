@@ -152,9 +152,7 @@ def test_every_call_that_could_ever_be_served_is(backend: str, calls: list[Step]
 @BACKENDS
 @settings(max_examples=60, deadline=None)
 @given(calls=st.lists(impatient, max_size=12))
-def test_whatever_they_do_the_sums_hold_and_nobody_is_left(
-    backend: str, calls: list[Step]
-) -> None:
+def test_whatever_they_do_the_sums_hold_and_nobody_is_left(backend: str, calls: list[Step]) -> None:
     """Nested calls may block each other: their own longest wait or a cancellation ends that."""
     ended = [Step(s.comes, s.needs, s.stays, s.end, _bounded(s.inside), s.gives_up, s.is_cut_at)
              for s in calls]  # fmt: skip

@@ -34,12 +34,11 @@ class Thread(threading.Thread):
         assert not self.is_alive()
         return self
 
-
-def raise_of(thread: Thread) -> None:
-    """Raise what a thread has raised."""
-    error = thread.finish().error
-    if error is not None:
-        raise error
+    def raise_it(self) -> None:
+        """Raise what it has raised, if anything."""
+        error = self.finish().error
+        if error is not None:
+            raise error
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
