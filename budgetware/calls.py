@@ -46,7 +46,7 @@ class Call:
         max_wait: float | str | None = None,
         on_error: OnError = "charge",
     ) -> None:
-        if kind is not None and kind not in OPERATIONS:
+        if kind is not None and not any(kind == known for known in OPERATIONS):
             raise ConfigurationError(
                 f"kind={str(kind)[:60]!r}: give one of {', '.join(map(repr, OPERATIONS))}"
             )

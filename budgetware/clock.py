@@ -56,7 +56,7 @@ def parse_seconds(what: str, value: object) -> float:
 
 def parse_max_wait(value: object) -> float | None:
     """Return the longest wait in seconds; None stays None, 0 is no wait at all."""
-    if value is None or (value == 0 and type(value) in (int, float)):
+    if value is None or value in ("0", "0s") or (value == 0 and type(value) in (int, float)):
         return None if value is None else 0.0
     try:
         return parse_seconds("max_wait", value)

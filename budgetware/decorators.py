@@ -197,7 +197,7 @@ async def _watched_async(
 ) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
-    holding = enter_hold(hold) if hold.frame.is_throttled else None
+    holding = enter_hold(hold, is_call=True) if hold.frame.is_throttled else None
     try:
         if span is not None:
             span.attach()
@@ -258,7 +258,7 @@ def _function(site: Site) -> Callable[..., Any]:
 def _watched(site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     meter = CpuMeter() if site.cpu else None
     span = hold.span
-    holding = enter_hold(hold) if hold.frame.is_throttled else None
+    holding = enter_hold(hold, is_call=True) if hold.frame.is_throttled else None
     try:
         if span is not None:
             span.attach()

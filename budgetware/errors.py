@@ -130,6 +130,9 @@ class BudgetExceeded(BudgetwareError):
         self.limit = limit
         self.retry_after = retry_after
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def _whose(self) -> str:
         return f"budget {self.budget!r}"
 
@@ -140,7 +143,9 @@ class BudgetExceeded(BudgetwareError):
             f"{self.requested} requested: "
         )
         if self.retry_after is not None:
-            return text + f"retry after {self.retry_after:.3g} s, or ask for less"
+            seconds = self.retry_after
+            shown = f"{seconds:,.0f}" if seconds >= 1_000 else f"{seconds:.3g}"
+            return text + f"retry after {shown} s, or ask for less"
         return text + self._advice()
 
     def _units_word(self) -> str:
@@ -191,6 +196,10 @@ class QuotaExceeded(BudgetExceeded):
         return self._units or self.dim
 
     def _advice(self) -> str:
+        if self.limit is not None and self.requested > self.limit:
+            return "it never has as many: ask for less, or have its limit raised"
+        if self.available >= self.requested:
+            return "others wait for it already: try again later, or wait with them"
         if self._comes_back:
             return "try again when a call that holds some of it has ended"
         return "ask for less, or have its limit raised" if self.available > 0 else "do without it"

@@ -1,8 +1,8 @@
 """What the calls around this one hold, as far as somebody might wait for it.
 
-A call that waited for what its own caller holds would wait for ever. Only calls of the same task,
-or the same thread without one, are its callers: what another task holds it may give back. Not
-here: holding.
+A call that waited for what its own caller holds would wait for ever. Its callers are decorated
+functions, whose bodies end after what they start, and the blocks of the same task, or of the same
+thread without one: what another task holds by a block it may give back. Not here: holding.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from .kernel.nodes import Cell
 from .loops import current_stack
 
 _MAX_REMEMBERED = 256
+_ANY = "any"
+"""Stands for every task and thread that a call starts."""
 _Open = tuple[tuple[object, Any], ...]
 _open: ContextVar[_Open] = ContextVar("budgetware_holding", default=())
 """The stack (task or thread) and hold of what is open in this context, innermost last."""
@@ -22,10 +24,14 @@ _open: ContextVar[_Open] = ContextVar("budgetware_holding", default=())
 Holding = tuple[Token[_Open], Any]
 
 
-def enter_hold(hold: Any) -> Holding:
-    """Note that what runs in this context now holds these units; undo with `leave_hold`."""
+def enter_hold(hold: Any, *, is_call: bool = False) -> Holding:
+    """Note that what runs in this context now holds these units; undo with `leave_hold`.
+
+    The body of a call waits for all that it starts, as a rule; a block may be left before.
+    """
     still = [pair for pair in _open.get() if pair[1].state == "held"]
-    return _open.set((*still[-_MAX_REMEMBERED:], (current_stack(), hold))), hold
+    stack = _ANY if is_call else current_stack()
+    return _open.set((*still[-_MAX_REMEMBERED:], (stack, hold))), hold
 
 
 def leave_hold(holding: Holding) -> None:
@@ -48,7 +54,7 @@ def own_holds() -> Sequence[Any]:
     if not held:
         return ()
     stack = current_stack()
-    return [hold for holder, hold in held if holder == stack and hold.state == "held"]
+    return [hold for holder, hold in held if holder in (stack, _ANY) and hold.state == "held"]
 
 
 def units_in(holds: Sequence[Any], cell: Cell) -> int:

@@ -18,7 +18,7 @@ from .errors import ConfigurationError, InvalidAmount, QuotaTokenError, Resource
 from .frames import current_frame
 from .kernel.balances import Snapshot, balance, verdict
 from .kernel.dims import from_units, show, to_units
-from .kernel.nodes import QuotaCell
+from .kernel.nodes import Cell, QuotaCell
 from .kernel.quota import inherit, take_allowance
 from .reservations import Reservation, reserve_nowait
 from .resources import Stake
@@ -168,7 +168,8 @@ class QuotaToken:
                 take_allowance(giver, units)
             child = Stake(stake.pool, weight, units, stake)
             child.cell.heir = giver if units is not None else None
-            stake.expected_use -= weight
+            stake.give_weight(None, weight)
+            child.family.declared += weight
         finally:
             release()
         if units is not None and giver is not None and waiting:  # some may wait in vain now
@@ -189,8 +190,10 @@ class QuotaToken:
             raise QuotaTokenError("a token cannot be merged with itself")
         mine, theirs = self.stake, other.stake
         if theirs.pool is not mine.pool:
+            of = "of another service" if other.resource == self.resource else "of another resource"
             raise ResourceMismatch(
-                f"a token of {other.resource!r} cannot be merged into one of {self.resource!r}"
+                f"a token of {other.resource!r}, {of}, cannot be merged into one of "
+                f"{self.resource!r}"
             )
         try:
             acquire()
@@ -201,6 +204,7 @@ class QuotaToken:
                 raise QuotaTokenError(
                     "this token shares the allowance of the other one: merge it into that instead"
                 )
+            _relink(mine, theirs)
             _end(theirs, into=mine)
         finally:
             release()
@@ -313,26 +317,49 @@ def _close(stake: Stake, runtime: Runtime) -> None:
     _served(stake, runtime)
 
 
+def _relink(mine: Stake, theirs: Stake) -> None:
+    """What came from a token that is now merged into a part of it, came from whoever lent that."""
+    below: Stake | None = mine
+    while below is not None and below.lender is not theirs:
+        below = below.lender
+    if below is not None:
+        below.lender = theirs.lender
+        if below.cell.heir is theirs.cell:
+            below.cell.heir = theirs.cell.heir
+
+
 def _end(stake: Stake, into: Stake | None) -> None:
     """Take no more draws, and pass on what is left: to `into`, else to where it came from.
 
-    Locked. What each points at was open when it ended, so following that never goes in circles.
+    What parts share stays with them until the last of them is over. Locked. What each points at
+    was open when it ended, so following that never goes in circles.
     """
-    stake.collect()
-    cell = stake.cell
-    heir = _merged(cell, into) or cell.heir
-    while heir is not None and heir.node.ended:
-        heir = heir.heir
-    cell.heir = heir = None if heir is cell else heir
     lender = into or stake.lender
     while lender is not None and lender.node.ended:
         lender = lender.lender
     stake.lender = lender = None if lender is stake else lender
-    if lender is not None:
-        lender.expected_use += stake.expected_use
-    stake.expected_use = 0
+    stake.give_weight(lender, stake.expected_use)
+    stake.collect()
+    stake.bequest = _merged(stake.cell, into) or stake.cell.heir
+    stake.cell.heir = None
     stake.node.ended = True
     stake.node.guard()
+    last: Stake | None = stake
+    while last is not None and last.node.ended and not last.sharers:
+        _bequeath(last)
+        shares, last.shares = last.shares, None
+        if shares is not None:
+            shares.sharers -= 1
+        last = shares
+
+
+def _bequeath(stake: Stake) -> None:
+    """Nobody draws on it any more: let its heir have what is left."""
+    cell = stake.cell
+    heir: Cell | None = stake.bequest
+    while heir is not None and heir.node.ended and not heir.node.owner.sharers:
+        heir = heir.heir
+    cell.heir = heir = None if heir is cell else heir
     leavers, stake.leavers = stake.leavers, []
     if heir is not None:
         if not inherit(cell):

@@ -20,12 +20,14 @@ from .policies import Throttle
 from .quotas import Capacity, Concurrency, Rate, Resource, limit_units, value_units
 
 MAX_RESOURCES = 10_000
+_FINE = 1 << 10
+"""Weights are counted in such parts of a unit."""
 
 
 class Pool:
     """One resource: its definition now, and its place in the tree."""
 
-    __slots__ = ("cell", "cells", "definition", "node", "parent", "revision", "stakes")
+    __slots__ = ("cell", "cells", "definition", "is_closed", "node", "parent", "revision")
 
     def __init__(
         self, definition: Resource, parent: Pool | None, revision: int, now_ns: int
@@ -33,6 +35,7 @@ class Pool:
         self.definition = definition
         self.parent = parent
         self.revision = revision
+        self.is_closed = False
         above = None if parent is None else parent.node
         self.node: Node = Node(definition.name, new_id(), definition.policy, above, kind="resource")
         self.node.owner = self
@@ -77,31 +80,59 @@ def put_quota(cell: QuotaCell, definition: Resource, now_ns: int) -> None:
     cell.wait_seconds = parse_max_wait(definition.max_wait)
 
 
+class Family:
+    """A token and all that was split from it: together they have one weight to share."""
+
+    __slots__ = ("declared",)
+
+    def __init__(self, declared: int) -> None:
+        self.declared = declared
+
+
 class Stake:
     """The right to draw on a pool: what a `QuotaToken` stands for.
 
     `cell` counts what was drawn by it, and limits that to its allowance, if it has one. One that
-    has none of its own draws on that of `lender`, whose part it is. `leavers` are parts that are
-    over, with reservations still open.
+    has none of its own draws on that of what it `shares`, and that has `sharers`. `lender` is
+    where its weight came from. `leavers` are parts that are over, with reservations still open.
     """
 
-    __slots__ = ("allowed", "cell", "expected_use", "leavers", "lender", "node", "pool")
+    __slots__ = (
+        "allowed",
+        "bequest",
+        "cell",
+        "expected_use",
+        "family",
+        "leavers",
+        "lender",
+        "node",
+        "pool",
+        "sharers",
+        "shares",
+    )
 
     def __init__(
         self, pool: Pool, expected_use: int, allowance: int | None, lender: Stake | None = None
     ) -> None:
         self.pool = pool
         self.expected_use = expected_use
+        self.family: Family = Family(expected_use) if lender is None else lender.family
         self.lender = lender
         self.leavers: list[Stake] = []
+        self.bequest: Cell | None = None
         self.node = Node(pool.name, new_id(), pool.definition.policy, kind="token")
         self.node.owner = self
         self.cell = QuotaCell(self.node, pool.definition.key, allowance)
         self.cell.level = pool.cell.level
         self.node.cells[self.cell.dim] = self.cell
         self.allowed: Stake | None = self
+        self.shares: Stake | None = None
+        self.sharers = 0
         if allowance is None:
             self.allowed = None if lender is None else lender.allowed
+            if lender is not None and lender.allowed is not None:
+                self.shares = lender
+                lender.sharers += 1
 
     @property
     def allowance(self) -> QuotaCell | None:
@@ -112,21 +143,36 @@ class Stake:
     def cells(self) -> tuple[Cell, ...]:
         """Who pays for a draw by it, the leaf first."""
         cells: tuple[Cell, ...] = (self.cell,)
-        stake = self
-        while stake.cell.limit is None and stake.lender is not None and stake.allowed is not None:
-            stake = stake.lender
-            cells += (stake.cell,)
+        shares = self.shares
+        while shares is not None:
+            cells += (shares.cell,)
+            shares = shares.shares
         return cells + self.pool.cells
 
     def weight(self) -> int:
-        """Its scheduling weight: what it expects to use, within what it ever could."""
-        most = min(self.expected_use, self.pool.most_weight)
+        """Its scheduling weight: what it expects to use, within what it ever could.
+
+        A family that declares more than the resource has shares what the resource has, so that
+        splitting a token gains nothing.
+        """
+        most, declared = self.pool.most_weight, self.family.declared
+        weight = self.expected_use * _FINE
+        if declared > most:
+            weight = weight * most // declared
         allowance = self.allowance
         if allowance is not None and allowance.limit is not None:
-            most = min(most, allowance.limit)
-        return max(1, most)
+            weight = min(weight, allowance.limit * _FINE)
+        return max(1, weight)
 
-    def await_leavers(self, leavers: list[Stake], heir: QuotaCell) -> None:
+    def give_weight(self, taker: Stake | None, units: int) -> None:
+        """Move weight to another one; None: nobody is left to take it."""
+        self.expected_use -= units
+        self.family.declared -= units
+        if taker is not None:
+            taker.expected_use += units
+            taker.family.declared += units
+
+    def await_leavers(self, leavers: list[Stake], heir: Cell) -> None:
         """Note parts that are over, but have reservations open: they may leave debt, too."""
         for stake in leavers:
             stake.cell.heir = heir
@@ -248,6 +294,16 @@ class Resources:
             pool.node.policy = new.policy
             put_quota(pool.cell, new, now_ns)
             return pool
+        finally:
+            release()
+
+    def close(self) -> None:
+        """The service closes: draws are refused from now on; what is open still settles."""
+        try:
+            acquire()
+            for pool in self._pools.values():
+                pool.is_closed = pool.node.ended = True
+                pool.node.guard()
         finally:
             release()
 

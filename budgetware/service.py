@@ -15,6 +15,7 @@ from .clock import Clock
 from .errors import ConfigurationError
 from .events import Subscription
 from .frames import Frame, current
+from .kernel.dims import check_name, show
 from .quotas import PrincipalDefinition, QuotaLimit, Resource
 from .runtime import Runtime, is_default, set_default
 from .tasks import TaskBudget
@@ -124,7 +125,8 @@ class QuotaService:
         """Add a principal, or replace its quotas and exemption: in effect at once.
 
         Args:
-            parent: whose quotas count too; it must be defined, and cannot change.
+            parent: whose quotas count too; it must be defined, and cannot change. None: as it
+                was, for one that is known.
             quotas: by dimension, as `{"tokens": Rate(1_000_000, "day")}`; refused calls are
                 rejected. A `Resource` gives another enforcement.
             exempt: True: refused by no quota of principals, rate or capacity, but counted;
@@ -134,6 +136,14 @@ class QuotaService:
             ConfigurationError, InvalidAmount: nothing has changed.
         """
         self._check_open()
+        if quotas is not None and not isinstance(quotas, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"principal {show(name)}: quotas={show(quotas)}: give limits by dimension, as "
+                '{"tokens": Rate(1_000_000, "day")}'
+            )
+        known = self.runtime.principals.find(check_name("principal", name))
+        if known is not None and parent is None:
+            parent = known.definition.parent
         given = {} if quotas is None else dict(quotas)
         definition = PrincipalDefinition(
             name, parent, {dim: as_quota(name, dim, q) for dim, q in given.items()}, exempt
@@ -261,6 +271,8 @@ def connect(
     _check(prices, "prices", "items")
     if strict is not None and type(strict) is not bool:
         raise ConfigurationError(f"strict={str(strict)[:40]!r}: give True or False")
+    if manifest is not None and not isinstance(manifest, str | PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"manifest={show(manifest)}: give the path of a TOML file")
     settings = None if manifest is None else _read(manifest)
     _check_ledger(ledger or (settings.ledger if settings is not None else MEMORY))
     if settings is not None:

@@ -197,6 +197,7 @@ def recheck(node: Node, runtime: Runtime) -> None:
 
 def delete(runtime: Runtime, name: str, expected: int | None) -> None:
     """Take a resource out, and refuse those who wait for it."""
+    runtime.sweep()  # what has expired is no longer open
     pool = runtime.resources.delete(name, expected)
     dismiss(runtime.clock.now_ns(), pool.node)
 
@@ -204,6 +205,7 @@ def delete(runtime: Runtime, name: str, expected: int | None) -> None:
 def close_line(runtime: Runtime) -> None:
     """The service closes: refuse everyone who waits in it."""
     runtime.is_closed = True
+    runtime.resources.close()
     now_ns = runtime.clock.now_ns()
     try:
         acquire()

@@ -21,7 +21,7 @@ from ..policies import Policy, Terminate, severity
 from ..principals import is_exempt
 from ..termination import latch
 from .places import goes_first
-from .refusals import Refusal
+from .refusals import Refusal, units_of
 
 Carve = Mapping[str, tuple[int, int | None, int]]
 """{dimension: (limit, warn, keep)}, in units."""
@@ -103,7 +103,9 @@ def stopped_by(frame: Frame) -> Node | None:
             return node
     draws = frame.draws if frame.aim is None else (frame.aim, *frame.draws)
     for draw in draws:
-        for cell in draw.cells:
+        if draw.stake is not None and draw.stake.node.ended:
+            return draw.stake.node
+        for cell in draw.pool.cells:
             if cell.node.ended:
                 return cell.node
     return None
@@ -255,7 +257,7 @@ def _why(ended: Node, short: Shortage, call: Call) -> str:
     limit = from_units(cell.dim, cell.limit or 0)
     requested = from_units(cell.dim, short.requested)
     available = from_units(cell.dim, short.available)
-    text = f"{available} of {limit} {cell.dim} left, {requested} requested"
+    text = f"{available} of {limit} {units_of(short)} left, {requested} requested"
     if node.kind != "task":
         text = f"{node.kind} {node.name!r}: {text}"
     if isinstance(policy_of(cell), Terminate) or isinstance(call.policy, Terminate):

@@ -94,10 +94,12 @@ def over(node: Node) -> BudgetwareError:
             f"the quota token of {node.name!r} is over: it was merged, moved or closed; use the "
             "token it went into, or a new one"
         )
+    if node.kind == "resource" and node.owner.is_closed:
+        return ConfigurationError(
+            f"the service of resource {node.name!r} is closed: connect() again"
+        )
     if node.kind == "resource":
         return UnknownResource(f"resource {node.name!r} was deleted: define it again")
-    if node.kind == "principal":
-        return ConfigurationError("the service is closed: connect() again")
     return NoBudget(
         f"task {node.path!r} has ended: reserve inside its block, or wrap the call in a "
         "task_budget of its own"

@@ -15,8 +15,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Any
 
-_SCALE = 1 << 40
-"""Virtual time is in 2**-40 of a unit per weight, so that it stays an int."""
+_SCALE = 1 << 80
+"""Virtual time is in 2**-80 of a unit per weight, so that it stays an int."""
 MAX_FLOWS = 1_024
 """So many flows are remembered while they have nobody waiting."""
 _SLACK = 16

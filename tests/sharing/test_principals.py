@@ -386,8 +386,9 @@ def test_the_kind_of_a_quota_cannot_change(service: QuotaService, new: Any) -> N
 def test_a_parent_cannot_change(service: QuotaService) -> None:
     service.define_principal("team")
     service.define_principal("alice", parent="team")
+    service.define_principal("other")
     with pytest.raises(ConfigurationError, match="parent cannot change"):
-        service.define_principal("alice", quotas={"calls": Capacity(1)})
+        service.define_principal("alice", parent="other")
     with principal("alice"):
         call(2)
     assert used(service, "team") == 2

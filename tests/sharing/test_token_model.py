@@ -42,6 +42,14 @@ class Model:
             seen = seen.into
         return seen
 
+    def forget(self, giver: Model) -> None:
+        """What came from a token that is merged into it came from whoever that had it from."""
+        below: Model | None = self
+        while below is not None and below.into is not giver:
+            below = below.into
+        if below is not None:
+            below.into = giver.into
+
     def end(self, into: Model | None) -> None:
         taker = None if into is None else into.owner()
         self.is_over = True
@@ -125,6 +133,7 @@ class Tokens(RuleBasedStateMachine):
                 taker.token.merge(giver.token)
             return
         taker.token.merge(giver.token)
+        taker.forget(giver)
         giver.end(taker)
 
     @rule(model=tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import gc
 import pickle
@@ -143,9 +144,11 @@ def test_a_token_of_another_service_draws_there(service: QuotaService, keep: Kee
     with connect() as second:
         second.define(Resource("theirs", Capacity(10), "reject"))
         token = keep(QuotaToken("theirs", 1, service=second))
-    assert service is not second
-    token.reserve_nowait(4).commit()
-    assert second.resource("theirs").balance.spent == 4
+        assert service is not second
+        token.reserve_nowait(4).commit()
+        assert second.resource("theirs").balance.spent == 4
+    with pytest.raises(ConfigurationError, match="closed"):
+        token.reserve_nowait(4)
 
 
 # Bound.
@@ -691,13 +694,39 @@ def test_closing_returns_what_was_not_spent(service: QuotaService, keep: Keep) -
     assert (token.expected_use, token.allowance, drawn(token), left(token)) == (100, 50, 5, 45)
 
 
-def test_closing_the_whole_ends_those_that_share_it(service: QuotaService, keep: Keep) -> None:
-    token = QuotaToken("api", 100, allowance=50)
-    sharing, own = keep(token.split(10)), keep(token.split(10, allowance=10))
-    token.close()
-    with pytest.raises(TokenConsumed):
-        sharing.reserve_nowait(1)
+@pytest.mark.parametrize("end", ["close", "merge", "collect"])
+def test_those_that_share_an_allowance_go_on_without_the_whole(
+    service: QuotaService, keep: Keep, end: str
+) -> None:
+    root = keep(QuotaToken("api", 200, allowance=80))
+    whole = [root.split(100, allowance=50)]
+    sharing, own = keep(whole[0].split(10)), keep(whole[0].split(10, allowance=10))
+    if end == "merge":
+        root.merge(whole[0])
+    elif end == "close":
+        whole[0].close()
+    else:
+        with pytest.warns(ResourceWarning):
+            whole.clear()
+            gc.collect()
     own.reserve_nowait(10).commit()
+    sharing.reserve_nowait(15).commit()
+    with pytest.raises(QuotaExceeded):
+        sharing.reserve_nowait(26)
+    sharing.close()
+    own.close()
+    assert (root.expected_use, root.allowance, left(root)) == (200, 80, 55)
+
+
+def test_a_token_that_takes_over_its_whole_gives_back_to_where_that_came_from(
+    service: QuotaService, keep: Keep
+) -> None:
+    root = keep(QuotaToken("api", 100, allowance=100))
+    whole = root.split(60, allowance=60)
+    part = whole.split(30, allowance=30)
+    part.merge(whole)
+    part.close()
+    assert (root.expected_use, root.allowance) == (100, 100)
 
 
 def test_a_token_that_is_collected_gives_back_with_a_warning(
@@ -776,7 +805,7 @@ def test_threads_split_and_merge_without_loss(service: QuotaService, keep: Keep)
 
     def agent(_: int) -> None:
         for _turn in range(50):
-            child = token.split(10, allowance=100)
+            child = token.split(10, allowance=50)
             with child, task_budget(tokens=1_000):
                 reserve_nowait(tokens=5).commit(1)
             token.merge(child)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any
@@ -106,7 +106,7 @@ class Desk:
         self.callers[name].scope.cancel()
         await turns()
 
-    def start(self, run: Callable[..., Awaitable[object]], *args: object) -> None:
+    def start(self, run: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
         """Run something else beside the callers."""
         self._group.start_soon(run, *args)
 

@@ -39,6 +39,7 @@ async def slept(bell: Alarm, seconds: float, *then: Callable[[], object]) -> flo
             await anyio.sleep(1)
             thing()
 
+    at = math.nan
     async with anyio.create_task_group() as group:
         group.start_soon(happen)
         await bell.sleep(seconds)

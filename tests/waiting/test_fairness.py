@@ -1,4 +1,4 @@
-"""Tokens share a resource by their weights, and nobody gains by declaring more than it could use."""
+"""Tokens share a resource by their weights; nobody gains by declaring more than it could use."""
 
 from collections import Counter
 

@@ -114,7 +114,7 @@ async def test_a_function_inside_another_does_not_wait_for_it(slot: QuotaService
 
 
 @budgeted(target="slot")
-async def pages() -> AsyncIterator[int]:
+async def pages() -> AsyncGenerator[int]:
     yield 1
     await anyio.sleep(1)
     yield 2
@@ -129,9 +129,7 @@ async def test_an_async_generator_waits_before_its_first_step(slot: QuotaService
 
 async def test_an_async_generator_that_is_left_makes_room(slot: QuotaService) -> None:
     async with open_desk() as desk:
-        stream = pages()
-        assert isinstance(stream, AsyncGenerator)
-        async with aclosing(stream) as items:
+        async with aclosing(pages()) as items:
             assert await anext(items) == 1
             await desk.arrive("waiter", "slot", seconds=0)
             assert desk.entered == []
@@ -161,7 +159,6 @@ async def test_a_step_of_a_generator_does_not_wait_for_the_generator(
 async def test_the_consumer_of_a_generator_is_not_inside_it(slot: QuotaService) -> None:
     """Another task may go on with the generator: it waits for that."""
     stream = pages()
-    assert isinstance(stream, AsyncGenerator)
     await anext(stream)
     async with open_desk() as desk:
         await desk.arrive("waiter", "slot", seconds=0)

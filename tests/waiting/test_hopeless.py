@@ -1,5 +1,6 @@
 """What waiting cannot help is refused at once, with no time to try again."""
 
+from contextlib import AsyncExitStack
 from contextvars import copy_context
 
 import anyio
@@ -158,13 +159,12 @@ async def test_others_have_used_what_was_waited_for_in_a_task() -> None:
 
 
 async def test_what_is_charged_makes_it_hopeless() -> None:
-    async with task_budget("crawl", tokens=100, policy="throttle") as budget:
-        async with open_desk() as desk:
-            await desk.arrive("holder", tokens=50, used=0)
-            await desk.arrive("waiter", tokens=80)
-            budget.charge(tokens=21)
-            await turns()
-            assert desk.error("waiter").retry_after is None
+    async with task_budget("crawl", tokens=100, policy="throttle") as budget, open_desk() as desk:
+        await desk.arrive("holder", tokens=50, used=0)
+        await desk.arrive("waiter", tokens=80)
+        budget.charge(tokens=21)
+        await turns()
+        assert desk.error("waiter").retry_after is None
 
 
 async def test_one_who_is_not_first_is_told_when_it_is(service: QuotaService) -> None:
@@ -256,12 +256,12 @@ async def test_another_task_may_wait_for_what_this_one_holds(service: QuotaServi
 
 
 async def test_four_of_250_pass_and_a_fifth_is_denied() -> None:
-    async with task_budget("crawl", tokens=1_000, policy="throttle"):
-        async with reserve(tokens=250), reserve(tokens=250), reserve(tokens=250):
-            async with reserve(tokens=250):
-                with pytest.raises(BudgetExceeded) as refused:
-                    await reserve(tokens=1)
-                assert refused.value.retry_after is None
+    async with task_budget("crawl", tokens=1_000, policy="throttle"), AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(reserve(tokens=250))
+        with pytest.raises(BudgetExceeded) as refused:
+            await reserve(tokens=1)
+        assert refused.value.retry_after is None
 
 
 async def test_a_call_does_not_wait_for_a_bare_reservation_of_its_own(
@@ -281,9 +281,8 @@ async def test_nor_for_one_that_was_made_inside_a_block_that_has_ended(
 ) -> None:
     service.define(Resource("slots", Concurrency(1)))
     service.define(Resource("others", Concurrency(3)))
-    async with reserve("others"), reserve("others"):
-        async with reserve("others"):
-            bare = await reserve("slots")
+    async with reserve("others"), reserve("others"), reserve("others"):
+        bare = await reserve("slots")
     with pytest.raises(QuotaExceeded) as refused:
         await reserve("slots")
     assert (refused.value.retry_after, bare.state) == (None, "held")

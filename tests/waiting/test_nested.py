@@ -66,12 +66,11 @@ async def test_two_who_hold_a_part_are_served_in_their_order(service: QuotaServi
 async def test_a_caller_that_holds_a_part_of_a_rate_waits_in_line(service: QuotaService) -> None:
     """A rate refills whoever holds what, and the big one would starve."""
     service.define(Resource("tokens", Rate(10, "second")))
-    async with open_desk() as desk:
-        async with reserve("tokens", 5):
-            await desk.arrive("big", "tokens", 10, seconds=0)
-            async with reserve("tokens", 1):
-                assert now() == 0.6
-            assert desk.at("big") == 0.5
+    async with open_desk() as desk, reserve("tokens", 5):
+        await desk.arrive("big", "tokens", 10, seconds=0)
+        async with reserve("tokens", 1):
+            assert now() == 0.6
+        assert desk.at("big") == 0.5
 
 
 async def hold_two(desk: Desk, service: QuotaService) -> tuple[QuotaToken, QuotaToken]:

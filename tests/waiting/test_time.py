@@ -1,6 +1,7 @@
+# ruff: noqa: PT012 - what raises is an owner's block, and its body is the test
 """Refills, longest waits and deadlines: exactly on time, and one alarm for each resource."""
 
-from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -27,7 +28,7 @@ from tests.waiting.desk import now, open_desk, take, turns
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When an alarm went off, of any waiter."""
     times: list[float] = []
     look_again = parking.look_again
@@ -37,7 +38,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         look_again(waiter)
 
     monkeypatch.setattr(parking, "look_again", counted)
-    yield times
+    return times
 
 
 # Refills.
@@ -141,7 +142,7 @@ async def test_what_was_not_used_of_a_rate_comes_back_before_its_refill(
 # The longest wait.
 
 
-async def waited(service: QuotaService, **options: float | str) -> float:
+async def waited(service: QuotaService, **options: Any) -> float:
     """How long a call waits for a slot that never comes back."""
     with pytest.raises(QuotaExceeded, match=r"after a wait of \d+ s resource 'slots'"):
         async with reserve("slots", **options):
@@ -211,7 +212,7 @@ async def test_a_task_says_how_long(service: QuotaService) -> None:
 async def test_no_wait_at_all(service: QuotaService) -> None:
     service.define(Resource("slots", Concurrency(1)))
     _held = take("slots")
-    with pytest.raises(QuotaExceeded, match="^resource 'slots' has 0 of 1 units left"):
+    with pytest.raises(QuotaExceeded, match=r"^resource 'slots' has 0 of 1 units left"):
         await reserve("slots", max_wait=0)
     assert now() == 0.0
 
@@ -381,11 +382,13 @@ async def test_a_warning_before_the_deadline_is_given_while_the_call_waits(
     service.define(Resource("tokens", Rate(1, 10)))
     async with open_desk() as desk:
         await desk.arrive("all", "tokens", 1, seconds=0)
-        async with task_budget(
-            seconds=20, warn_at=0.4, on_warn=lambda _b, v: warned.append((v.dim, now()))
+        async with (
+            task_budget(
+                seconds=20, warn_at=0.4, on_warn=lambda _b, v: warned.append((v.dim, now()))
+            ),
+            reserve("tokens", 1),
         ):
-            async with reserve("tokens", 1):
-                assert now() == 10.0
+            assert now() == 10.0
     assert warned == [("millis", 8.0)]
 
 

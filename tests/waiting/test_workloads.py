@@ -26,10 +26,15 @@ from budgetware import (
     task_budget,
 )
 from budgetware.accounts import waiting
+from budgetware.quotas import QuotaLimit
 from budgetware.testing import LoopClock, run_virtual
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-LIMITS = {"slots": Concurrency(4), "tokens": Rate(4, "second"), "pages": Capacity(4)}
+LIMITS: dict[str, QuotaLimit] = {
+    "slots": Concurrency(4),
+    "tokens": Rate(4, "second"),
+    "pages": Capacity(4),
+}
 
 End = Literal["commit", "release", "fail", "leave"]
 amounts = st.dictionaries(st.sampled_from([*LIMITS]), st.integers(1, 4), min_size=1)
@@ -41,7 +46,7 @@ class Step:
     """One call: when it comes, what it needs, how long it stays, how it ends."""
 
     comes: float
-    needs: dict[str, int]
+    needs: dict[str, Any]
     stays: float
     end: End
     inside: Step | None = None
@@ -191,10 +196,10 @@ def test_a_throttled_task_is_never_overspent(
         seen.append((balance.spent + balance.reserved + balance.remaining, balance.overrun))
 
     async def main() -> None:
-        async with task_budget("crawl", tokens=20, policy="throttle") as budget:
-            async with anyio.create_task_group() as group:
-                for step in calls:
-                    group.start_soon(call, budget, *step)
+        budget = task_budget("crawl", tokens=20, policy="throttle")
+        async with budget, anyio.create_task_group() as group:
+            for step in calls:
+                group.start_soon(call, budget, *step)
 
     with connect(clock=LoopClock()):
         run_virtual(main, backend=backend)
