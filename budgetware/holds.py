@@ -23,7 +23,7 @@ from .ids import id_of, numbers
 from .kernel.balances import worst_of
 from .kernel.dims import from_units
 from .kernel.nodes import Cell, Item
-from .kernel.tree import correct, settle, settle_held
+from .kernel.tree import correct, settle, settle_held, spend_keep
 from .kernel.verdict import CONTINUE, Verdict
 from .settlement import Reader, Report, Used, merge, read_quickly
 from .tallies import Tally, debts
@@ -162,6 +162,8 @@ class Hold:
                 crossed = settle(items, report)
             if before is not None:
                 self.frame.runtime.tallies.overdrawn(before)
+            if self.frame.finishing:
+                spend_keep(items, self.units(), self.frame.finishing)
         finally:
             release()
         if waiting:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 from .accounts import acquire, release, waiting
-from .admission import waiters
+from .admission import changes
 from .admission.parking import dismiss, tell_stirred
 from .errors import ConfigurationError, InvalidAmount
 from .frames import definitions_changed
@@ -189,7 +189,7 @@ def recheck(node: Node, runtime: Runtime) -> None:
     now_ns = runtime.clock.now_ns()
     try:
         acquire()
-        waiters.recheck(node, now_ns)
+        changes.recheck(node, now_ns)
     finally:
         release()
     tell_stirred()
@@ -211,7 +211,7 @@ def close_line(runtime: Runtime) -> None:
         acquire()
         for waiter in [w for w in waiting if w.frame.runtime is runtime]:
             reason = "the service was closed while the call waited: connect() again"
-            waiters.turn_away(waiter, now_ns, ConfigurationError(reason))
+            changes.turn_away(waiter, now_ns, ConfigurationError(reason))
     finally:
         release()
     tell_stirred()

@@ -20,29 +20,37 @@ from ..kernel.nodes import Cell, Item, Node
 from ..loops import alarm, current_loop, post, post_soon
 from ..outcomes import tell_cut_wait, tell_wait, wait_began
 from ..runtime import Runtime
-from . import waiters
+from . import changes, waiters
 from .decisions import look_at_deadlines
 from .refusals import Refusal
 from .waiters import Waiter, stirred
 
 _LEAST_SECONDS = 0.0005
 _CANCEL_POLL_SECONDS = 0.05
+_POLL_SECONDS = 1.0
+"""How often whoever waits behind another loop looks whether that one is still there."""
 _ROUSED = 4
 
 
 class TaskParking:
     """Where a task sleeps."""
 
-    __slots__ = ("_loop", "_waiter", "alarm")
+    __slots__ = ("_waiter", "alarm", "loop")
 
     def __init__(self, waiter: Waiter, loop: Any) -> None:
         self._waiter = waiter
-        self._loop = loop
+        self.loop = loop
         self.alarm = alarm()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody will ever wake here: its event loop was closed over it."""
+        is_closed = getattr(self.loop, "is_closed", None)
+        return is_closed is not None and is_closed()
 
     def stir(self) -> None:
         """Wake it, or set its alarm anew; from any thread, without the lock."""
-        post(self._loop, self._stir)
+        post(self.loop, self._stir)
 
     def _stir(self) -> None:
         if self._waiter.state == "waiting":
@@ -52,7 +60,7 @@ class TaskParking:
 
     def rouse(self) -> None:
         """Have it look again soon, from where a finalizer may run."""
-        post_soon(self._loop, self._hurry)
+        post_soon(self.loop, self._hurry)
 
     def _hurry(self) -> None:
         if self._waiter.state == "waiting":
@@ -63,6 +71,8 @@ class ThreadParking:
     """Where a thread sleeps."""
 
     __slots__ = ("_bell", "_waiter")
+    is_gone = False
+    loop = None
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
@@ -94,9 +104,10 @@ class ThreadParking:
 def seconds_left(waiter: Waiter) -> float:
     """Until the alarm of a waiter, by its service's clock."""
     next_ns = waiter.next_ns()
+    longest = _POLL_SECONDS if waiter.polls else float("inf")
     if next_ns is None:
-        return float("inf")
-    return max(_LEAST_SECONDS, (next_ns - waiter.frame.now_ns()) / 1e9)
+        return longest
+    return min(longest, max(_LEAST_SECONDS, (next_ns - waiter.frame.now_ns()) / 1e9))
 
 
 async def wait_async(waiter: Waiter) -> Refusal | None:
@@ -152,6 +163,7 @@ def _park(waiter: Waiter, parking: Any) -> None:
     try:
         acquire()
         waiter.parking = parking
+        waiter.polls = waiters.is_behind_another(waiter)
     finally:
         release()
     drain()
@@ -187,7 +199,7 @@ def _withdraw(waiter: Waiter) -> None:
     try:
         acquire()
         waiter.parking = None
-        waiters.withdraw(waiter, now_ns)
+        changes.withdraw(waiter, now_ns)
     finally:
         release()
     tell_stirred()
@@ -257,7 +269,7 @@ def serve(items: Iterable[Item], now_ns: int) -> None:
     """Room came back to these payers: serve who waits for it. Without the lock."""
     try:
         acquire()
-        waiters.pump_items(items, now_ns)
+        changes.pump_items(items, now_ns)
     finally:
         release()
     tell_stirred()
@@ -271,7 +283,7 @@ def dismiss(now_ns: int, *nodes: Node) -> None:
         acquire()
         for node in nodes:
             if node.waiters and (node.ended or node.latch is not None):
-                waiters.dismiss(node, now_ns)
+                changes.dismiss(node, now_ns)
     finally:
         release()
     tell_stirred()

@@ -20,12 +20,11 @@ from typing import Any, Literal
 
 from ..accounts import waiting
 from ..calls import Call
-from ..errors import BudgetwareError
 from ..frames import Frame
 from ..holding import own_holds
 from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
-from ..kernel.tree import Shortage, room_of, settle, shortages
+from ..kernel.tree import Shortage, room_of, shortages
 from ..policies import severity
 from ..principals import is_exempt
 from ..resources import Stake
@@ -57,6 +56,7 @@ class Waiter:
         "nodes",
         "parking",
         "places",
+        "polls",
         "priced",
         "refusal",
         "since_ns",
@@ -83,6 +83,7 @@ class Waiter:
         self.priced = priced
         self.since_ns = now_ns
         self.waited_ns = 0
+        self.polls = False
         self.ticket = next(_tickets)
         self.holds = own_holds()
         self.state: Literal["waiting", "granted", "refused"] = "waiting"
@@ -169,7 +170,7 @@ def line_up(waiter: Waiter, now_ns: int) -> None:
     if waiter.holds:
         _inside[waiter] = None
     waiter.count_on_nodes(1)
-    pump(_advance(waiter, now_ns), now_ns)
+    pump(advance(waiter, now_ns), now_ns)
     _expire(waiter, now_ns)
 
 
@@ -194,15 +195,17 @@ def _serve(cell: Cell, now_ns: int) -> list[Cell]:
     while queue is not None and queue.count:
         entry = queue.first()
         assert entry is not None
-        touched += _advance(entry.waiter, now_ns)
+        touched += advance(entry.waiter, now_ns)
         if queue.first() is entry:
             break
     return touched
 
 
-def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
+def advance(waiter: Waiter, now_ns: int) -> list[Cell]:
     """Let a waiter go as far as it gets; returns payers whose next in line is to be looked at."""
     frame = waiter.frame
+    if waiter.parking is not None and waiter.parking.is_gone:
+        return finish(waiter, "refused", now_ns)
     bring_up_to_date(waiter.items, now_ns)
     before, waiter.alarm_ns = waiter.alarm_ns, None
     left: list[Cell] = []
@@ -211,7 +214,7 @@ def _advance(waiter: Waiter, now_ns: int) -> list[Cell]:
             left += leave([place])
             continue
         if not could_ever(place.cell, place.units, place.own, frame.finishing):
-            return left + _give_up(waiter, place, now_ns)
+            return left + give_up(waiter, place, now_ns)
         room = room_of(place.cell, frame.finishing)
         if place.queue is None:
             queue = place.cell.queue
@@ -261,16 +264,17 @@ def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
     stopped = stopped_by(frame)
     if stopped is not None:
         waiter.refusal = Refusal(frame, waiter.call, items, stopped, None)
-        return _finish(waiter, "refused", now_ns)
+        return finish(waiter, "refused", now_ns)
     short = shortages(items, frame.finishing, exempt=waiter.is_exempt)
     if short:
         waiter.refusal = refuse(frame, items, waiter.call, short, now_ns)
-        return _finish(waiter, "refused", now_ns)
+        return finish(waiter, "refused", now_ns)
     waiter.crossed = grant(frame, items)
-    return _finish(waiter, "granted", now_ns)
+    return finish(waiter, "granted", now_ns)
 
 
-def _finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) -> list[Cell]:
+def finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) -> list[Cell]:
+    """End a wait; returns payers whose next in line is to be looked at."""
     waiter.state = state
     del waiting[waiter]
     _inside.pop(waiter, None)
@@ -283,7 +287,7 @@ def _finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) -
     return leave(waiter.places, served=state == "granted")
 
 
-def _give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
+def give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     """Waiting helps no more: others have used what it waited for, or the limit was lowered."""
     frame = waiter.frame
     room = max(0, room_of(place.cell, frame.finishing))
@@ -291,7 +295,7 @@ def _give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     waiter.blamed = place
     left = leave(waiter.places)  # whoever tries again will not have itself ahead of it
     waiter.refusal = refuse(frame, waiter.items, waiter.call, [short], now_ns)
-    return left + _finish(waiter, "refused", now_ns)
+    return left + finish(waiter, "refused", now_ns)
 
 
 def look_again(waiter: Waiter, now_ns: int) -> None:
@@ -310,69 +314,24 @@ def _expire(waiter: Waiter, now_ns: int) -> None:
     is_over = waiter.expires_ns is not None and now_ns >= waiter.expires_ns
     if waiter.state == "waiting" and is_over:
         place = waiter.blamed or waiter.places[0]
-        pump(_give_up(waiter, place, now_ns), now_ns)
+        pump(give_up(waiter, place, now_ns), now_ns)
 
 
-def withdraw(waiter: Waiter, now_ns: int) -> None:
-    """Its task was cancelled: give the turn on, and what it may have been granted already."""
-    if waiter.state == "waiting":
-        pump(_finish(waiter, "refused", now_ns), now_ns)
-    elif waiter.state == "granted":
-        settle(waiter.items, [0] * len(waiter.items))
-        pump_items(waiter.items, now_ns)
-
-
-def pump_items(items: Iterable[Item], now_ns: int) -> None:
-    """Serve whoever waits for what these payers have got back."""
-    pump(
-        [c for _d, _n, (cells, above, _s) in items for c in (*cells, *(c for c, _v in above))],
-        now_ns,
-    )
-
-
-def dismiss(node: Node, now_ns: int) -> None:
-    """Refuse all who wait below a node that takes no more reservations."""
-    for waiter in [w for w in waiting if node in w.nodes] if node.waiters else ():
-        stopped = stopped_by(waiter.frame)
-        if stopped is not None and waiter.state == "waiting":
-            waiter.refusal = Refusal(waiter.frame, waiter.call, waiter.items, stopped, None)
-            pump(_finish(waiter, "refused", now_ns), now_ns)
-
-
-def turn_away(waiter: Waiter, now_ns: int, reason: BudgetwareError) -> None:
-    """Refuse one that waits, for a reason of its own."""
-    if waiter.state == "waiting":
-        node = waiter.places[0].cell.node
-        waiter.refusal = Refusal(waiter.frame, waiter.call, waiter.items, node, None, reason=reason)
-        pump(_finish(waiter, "refused", now_ns), now_ns)
-
-
-def recheck(node: Node, now_ns: int) -> None:
-    """A definition has changed: who may wait no longer, or need not?"""
-    for waiter in [w for w in waiting if node in w.nodes] if node.waiters else ():
-        _reconsider(waiter, now_ns)
-    pump(list(node.cells.values()), now_ns)
-
-
-def _reconsider(waiter: Waiter, now_ns: int) -> None:
-    for place in waiter.places:
-        if waiter.state != "waiting":
-            return
-        cell = place.cell
-        if waiter.is_free_of(cell):
-            continue
-        finishing = waiter.frame.finishing
-        if severity(policy_of(cell)) or not could_ever(cell, place.units, place.own, finishing):
-            pump(_give_up(waiter, place, now_ns), now_ns)
-    if waiter.state == "waiting":
-        pump(_advance(waiter, now_ns), now_ns)
+def is_behind_another(waiter: Waiter) -> bool:
+    """Whether the first in its line, who has the alarm, is on another event loop or thread."""
+    place = waiter.blamed
+    first = None if place is None or place.queue is None else place.queue.first()
+    if first is None or first is place:
+        return False
+    loop = waiter.parking.loop
+    return loop is None or first.waiter.parking is None or first.waiter.parking.loop is not loop
 
 
 def _forget_in_child() -> None:
     """Whoever waited when the process forked waits in the parent, not in the child."""
     for waiter in list(waiting):
         waiter.parking = None
-        _finish(waiter, "refused", waiter.since_ns)
+        finish(waiter, "refused", waiter.since_ns)
     stirred.clear()
 
 

@@ -147,6 +147,15 @@ def settle(items: Sequence[Item], used: Sequence[int], *, assumed: bool = False)
     return crossed
 
 
+def spend_keep(items: Sequence[Item], used: Sequence[int], finishing: frozenset[Node]) -> None:
+    """What was used inside `finish()` was kept for that; so much less is kept from now on."""
+    for (_dim, _n, (cells, _above, _special)), units in zip(items, used, strict=True):
+        for cell in cells:
+            if cell.keep and cell.node in finishing:
+                cell.keep = max(0, cell.keep - units)
+                refloor(cell)
+
+
 def correct(items: Sequence[Item], before: Sequence[int], after: Sequence[int]) -> None:
     """Replace an assumed settlement by the true one, on every payer; levels came back before."""
     for item, old, new in zip(items, before, after, strict=True):

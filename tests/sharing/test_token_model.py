@@ -20,69 +20,95 @@ used = st.integers(min_value=0, max_value=70)
 
 
 @dataclass(eq=False)
-class Model:
-    """What a token has: `into` is whoever took over, or is to, what it leaves."""
+class Box:
+    """An allowance, and how many draw on it; `heir` has what is left once nobody does."""
 
-    token: QuotaToken
-    weight: int
     limit: int
-    into: Model | None
+    heir: Box | None
+    users: int = 1
     spent: int = 0
     reserved: int = 0
-    is_over: bool = False
 
     @property
     def free(self) -> int:
         return self.limit - self.spent - self.reserved
 
-    def owner(self) -> Model | None:
-        """Who has it now: itself, or whoever is at the end of the line."""
-        seen: Model | None = self
-        while seen is not None and seen.is_over:
-            seen = seen.into
-        return seen
+    def now(self) -> Box | None:
+        """Where its units are: here, or with whoever is at the end of the line."""
+        box: Box | None = self
+        while box is not None and not box.users:
+            box = box.heir
+        return box
+
+    def leave(self) -> None:
+        """One draws on it no more; the last one passes it on."""
+        self.users -= 1
+        if self.users:
+            return
+        self.heir = heir = None if self.heir is None else self.heir.now()
+        if heir is not None:
+            heir.limit += self.limit - self.reserved
+            heir.spent += self.spent
+
+
+@dataclass(eq=False)
+class Model:
+    """What a token has: a weight, and an allowance of its own (`owns`) or a shared one."""
+
+    token: QuotaToken
+    weight: int
+    box: Box
+    lender: Model | None
+    owns: bool
+    is_over: bool = False
+
+    def end(self, into: Model | None) -> None:
+        self.is_over = True
+        lender = into or self.lender
+        while lender is not None and lender.is_over:
+            lender = lender.lender
+        self.lender = lender
+        if lender is not None:
+            lender.weight += self.weight
+        if self.owns and into is not None:
+            self.box.heir = into.box
+        self.box.leave()
 
     def forget(self, giver: Model) -> None:
         """What came from a token that is merged into it came from whoever that had it from."""
         below: Model | None = self
-        while below is not None and below.into is not giver:
-            below = below.into
+        while below is not None and below.lender is not giver:
+            below = below.lender
         if below is not None:
-            below.into = giver.into
-
-    def end(self, into: Model | None) -> None:
-        taker = None if into is None else into.owner()
-        self.is_over = True
-        self.into = taker = None if taker is self else taker
-        if taker is not None:
-            taker.weight += self.weight
-            taker.limit += self.limit - self.reserved
-            taker.spent += self.spent
+            below.lender = giver.lender
+            if below.owns and below.box.heir is giver.box:
+                below.box.heir = giver.box.heir if giver.owns else giver.box
 
 
 @dataclass(eq=False)
 class Draw:
-    """An open reservation, or one that was assumed; `holder` is whose it was."""
+    """An open reservation, or one that was assumed."""
 
     reservation: Reservation
-    holder: Model
+    box: Box
     amount: int
     pool: list[int] = field(repr=False)
 
     def settle(self, booked: int) -> None:
         self.pool[0] += booked
-        if not self.holder.is_over:
-            self.holder.reserved -= self.amount
-            self.holder.spent += booked
-        elif (owner := self.holder.owner()) is not None:
-            owner.limit += self.amount
-            owner.spent += booked
+        box = self.box.now()
+        if box is self.box:
+            box.reserved -= self.amount
+            box.spent += booked
+        elif box is not None:
+            box.limit += self.amount
+            box.spent += booked
 
     def correct(self, booked: int) -> None:
         self.pool[0] += booked - self.amount
-        owner = self.holder.owner()
-        if owner is not None:
-            owner.spent += booked - self.amount
+        box = self.box.now()
+        if box is not None:
+            box.spent += booked - self.amount
 
 
 class Tokens(RuleBasedStateMachine):
@@ -113,22 +139,34 @@ class Tokens(RuleBasedStateMachine):
     @rule(target=tokens)
     def make(self) -> Model:
         token = QuotaToken("api", WEIGHT, allowance=ALLOWANCE)
-        return self.grow(Model(token, WEIGHT, ALLOWANCE, None))
+        return self.grow(Model(token, WEIGHT, Box(ALLOWANCE, None), None, owns=True))
 
     @rule(target=tokens, parent=tokens, weight=amounts, allowance=amounts)
     def split(self, parent: Model, weight: int, allowance: int) -> Model:
-        if parent.is_over or weight > parent.weight or allowance > parent.free:
+        if parent.is_over or weight > parent.weight or allowance > parent.box.free:
             with pytest.raises(QuotaTokenError):
                 parent.token.split(weight, allowance=allowance)
             return parent
         child = parent.token.split(weight, allowance=allowance)
         parent.weight -= weight
-        parent.limit -= allowance
-        return self.grow(Model(child, weight, allowance, parent))
+        parent.box.limit -= allowance
+        return self.grow(Model(child, weight, Box(allowance, parent.box), parent, owns=True))
+
+    @rule(target=tokens, parent=tokens, weight=amounts)
+    def share(self, parent: Model, weight: int) -> Model:
+        if parent.is_over or weight > parent.weight:
+            with pytest.raises(QuotaTokenError):
+                parent.token.split(weight)
+            return parent
+        child = parent.token.split(weight)
+        parent.weight -= weight
+        parent.box.users += 1
+        return self.grow(Model(child, weight, parent.box, parent, owns=False))
 
     @rule(taker=tokens, giver=tokens)
     def merge(self, taker: Model, giver: Model) -> None:
-        if taker is giver or taker.is_over or giver.is_over:
+        shares = giver.owns and taker.box is giver.box
+        if taker is giver or taker.is_over or giver.is_over or shares:
             with pytest.raises(QuotaTokenError):
                 taker.token.merge(giver.token)
             return
@@ -140,7 +178,7 @@ class Tokens(RuleBasedStateMachine):
     def close(self, model: Model) -> None:
         model.token.close()
         if not model.is_over:
-            model.end(model.into)
+            model.end(None)
 
     @rule(target=held, model=tokens, amount=amounts)
     def reserve(self, model: Model, amount: int) -> Draw | None:
@@ -149,12 +187,12 @@ class Tokens(RuleBasedStateMachine):
             with pytest.raises(QuotaTokenError):
                 model.token.reserve_nowait(amount)
             return None
-        if amount > model.free or amount > pool_free:
+        if amount > model.box.free or amount > pool_free:
             with pytest.raises(QuotaExceeded):
                 model.token.reserve_nowait(amount)
             return None
-        draw = Draw(model.token.reserve_nowait(amount), model, amount, self.pool)
-        model.reserved += amount
+        draw = Draw(model.token.reserve_nowait(amount), model.box, amount, self.pool)
+        model.box.reserved += amount
         self.open.append(draw)
         return draw
 
@@ -185,15 +223,18 @@ class Tokens(RuleBasedStateMachine):
         for model in self.models:
             if model.is_over:
                 continue
+            box = model.box
+            assert (model.token.expected_use, model.token.allowance) == (model.weight, box.limit)
+            if not model.owns:
+                continue
             shown = model.token.snapshot()["api"]
             assert (shown.limit, shown.spent, shown.reserved, shown.remaining, shown.overrun) == (
-                model.limit,
-                model.spent,
-                model.reserved,
-                max(0, model.free),
-                max(0, -model.free),
+                box.limit,
+                box.spent,
+                box.reserved,
+                max(0, box.free),
+                max(0, -box.free),
             )
-            assert (model.token.expected_use, model.token.allowance) == (model.weight, model.limit)
 
     @invariant()
     def the_resource_counts_it_all(self) -> None:
@@ -204,5 +245,5 @@ class Tokens(RuleBasedStateMachine):
         )
 
 
-Tokens.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Tokens.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestTokens = Tokens.TestCase

@@ -15,15 +15,16 @@ from budgetware import (
     QuotaExceeded,
     QuotaService,
     Rate,
+    Reservation,
     Resource,
     connect,
     reserve,
     reserve_nowait,
 )
-from budgetware.accounts import waiting
+from budgetware.accounts import book_later, drain, waiting
 from budgetware.admission import parking, waiters
 from budgetware.loops import Alarm, alarm, current_loop, post_soon
-from budgetware.testing import VirtualClock
+from budgetware.testing import LoopClock, VirtualClock, run_virtual
 from tests.waiting.desk import balance_of, now, open_desk, turns
 from tests.waiting.threads import Thread, in_line, wait_until
 
@@ -225,6 +226,25 @@ def test_a_clock_may_outlive_its_service() -> None:
     clock.advance("1h")
 
 
+async def test_who_is_only_about_to_fall_asleep_looks_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = VirtualClock()
+    async with connect(clock=clock) as service, open_desk() as desk:
+        service.define(Resource("tokens", Rate(1, "hour")))
+        await desk.arrive("all", "tokens", 1, seconds=0)
+        await desk.arrive("waiter", "tokens", 1, seconds=0)
+        (waiter,) = waiting
+        monkeypatch.setattr(waiter, "parking", None)
+        clock.advance("1h")
+        book_later(lambda: None)
+        drain()
+        assert waiter.state == "waiting"
+        monkeypatch.undo()
+        clock.advance(0)
+    assert desk.entered == ["all", "waiter"]
+
+
 # A process that forks, and loops that are closed.
 
 
@@ -242,21 +262,42 @@ async def test_who_waits_when_the_process_forks_waits_in_the_parent(
         reserve_nowait("slots").release()
 
 
-def test_a_loop_that_was_closed_over_a_waiter_keeps_nobody_out() -> None:
-    async def abandon() -> None:
-        asyncio.get_running_loop().create_task(hold()).add_done_callback(lambda _task: None)
-        await asyncio.sleep(0)
+def abandoned(units: int) -> "asyncio.Task[Reservation]":
+    """A call that waits in an event loop that was closed over it."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(reserve("slots", units).__aenter__())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    return task
 
-    async def hold() -> None:
-        async with reserve("slots"):
-            pass
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_that_was_closed_over_a_waiter_keeps_nobody_out_for_long(backend: str) -> None:
+    async def main() -> float:
+        async with reserve("slots", 1):
+            return now()
+
+    with connect(clock=LoopClock()) as service:
+        service.define(Resource("slots", Concurrency(2)))
+        holder = reserve_nowait("slots", 1, expires_in="365d")  # the two loops tell other times
+        task = abandoned(2)
+        assert service.resource("slots").waiting == 1
+        assert run_virtual(main, backend=backend) == 1.0
+        assert (service.resource("slots").waiting, task.done()) == (0, False)
+        holder.release()
+
+
+def test_a_loop_that_was_closed_over_a_waiter_is_passed_when_its_turn_comes() -> None:
     with connect() as service:
         service.define(Resource("slots", Concurrency(1)))
-        holder = reserve_nowait("slots")
-        asyncio.run(abandon())
-        assert service.resource("slots").waiting == 0
+        holder = Thread(lambda: reserve_nowait("slots")).finish().result
+        assert isinstance(holder, Reservation)
+        task = abandoned(1)
+        other = Thread(lambda: reserve("slots").__enter__().release())
+        wait_until(in_line(service, 2, "slots"))
         holder.release()
+        other.raise_it()
+        assert not task.done()
         assert balance_of(service, "slots").reserved == 0
 
 

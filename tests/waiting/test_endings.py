@@ -323,6 +323,19 @@ async def test_a_service_that_is_closed() -> None:
         assert "closed while the call waited" in str(error)
 
 
+async def test_a_service_that_is_closed_lets_nobody_in_instead() -> None:
+    async with open_desk() as desk:
+        async with connect(clock=LoopClock()) as service:
+            service.define(Resource("slots", Concurrency(4)))
+            await desk.arrive("holder", "slots", 2)
+            await desk.arrive("big", "slots", 4)
+            await desk.arrive("small", "slots", 1)
+        await turns()
+        assert desk.entered == ["holder"]
+        assert isinstance(desk.error("big"), ConfigurationError)
+        assert isinstance(desk.error("small"), ConfigurationError)
+
+
 async def test_a_service_that_is_closed_leaves_others_alone(slot: QuotaService) -> None:
     async with open_desk() as desk:
         await desk.arrive("holder", "slot")

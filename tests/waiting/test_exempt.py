@@ -6,6 +6,7 @@ import pytest
 from budgetware import (
     Capacity,
     Concurrency,
+    QuotaExceeded,
     QuotaService,
     QuotaToken,
     Rate,
@@ -71,6 +72,23 @@ async def test_an_exempt_one_that_waits_for_slots_does_not_wait_for_the_rate(
             await desk.arrive("exempt", "slots", tokens=50, seconds=0)
         token.close()
     assert desk.at("exempt") == 2.0
+
+
+async def test_an_exempt_one_waits_on_while_others_spend_all_there_is(ops: QuotaService) -> None:
+    ops.define(Resource("pages", Capacity(10), dim="pages"))
+    ops.define(Resource("slots", Concurrency(1)))
+    with QuotaToken("pages", 1) as token:
+        async with open_desk() as desk:
+            await desk.arrive("holder", "slots", seconds=2)
+            with principal("ops"):
+                await desk.arrive("exempt", "slots", pages=5, seconds=0)
+            await desk.arrive("other", "slots", pages=5)
+            await desk.arrive("all", pages=10, used=10, seconds=1)
+            await anyio.sleep(1)
+            await turns()
+            assert isinstance(desk.error("other"), QuotaExceeded)
+        assert desk.at("exempt") == 2.0
+        token.close()
 
 
 async def test_its_allowance_is_an_own_matter(ops: QuotaService) -> None:

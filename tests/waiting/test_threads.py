@@ -330,6 +330,16 @@ def test_a_deadline_ends_the_wait_of_a_foreign_thread(
     assert errors[0].dim == "millis"
 
 
+def test_a_deadline_inside_a_last_answer_ends_the_wait_of_a_thread(
+    slot: QuotaService, holder: Reservation
+) -> None:
+    with task_budget("outer", tokens=10, keep={"tokens": 5}) as outer, outer.finish():
+        with pytest.raises(BudgetTerminated) as ended, task_budget("inner", seconds=0.02):
+            with reserve("slot"):
+                pass
+    assert ended.value.budget == "inner"
+
+
 def test_the_end_of_a_task_refuses_a_thread_that_waits_in_it(
     slot: QuotaService, holder: Reservation
 ) -> None:

@@ -418,11 +418,15 @@ async def test_a_principal_and_a_task_wait_for_the_later_of_both(service: QuotaS
 async def test_a_deadline_inside_a_last_answer(service: QuotaService) -> None:
     service.define(Resource("slots", Concurrency(1)))
     _held = take("slots")
-    async with task_budget("outer", tokens=10, keep={"tokens": 5}, seconds=60) as outer:
-        with pytest.raises(BudgetTerminated) as ended:
-            async with outer.finish(), task_budget("inner", seconds=2):
-                await reserve("slots")
-        assert (ended.value.budget, now()) == ("inner", 2.0)
+    async with open_desk() as desk:
+        async with task_budget("outer", tokens=10, keep={"tokens": 5}, seconds=60) as outer:
+            with pytest.raises(BudgetTerminated) as ended:
+                async with outer.finish(), task_budget("inner", seconds=2) as inner:
+                    await desk.arrive("foreign", "slots", inside=inner)
+                    await anyio.sleep(5)
+            assert (ended.value.budget, now()) == ("inner", 2.0)
+        await turns()
+        assert desk.error("foreign").budget == "inner"
 
 
 async def test_who_comes_after_the_end_is_refused_at_once() -> None:
