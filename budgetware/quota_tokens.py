@@ -318,14 +318,26 @@ def _close(stake: Stake, runtime: Runtime) -> None:
 
 
 def _relink(mine: Stake, theirs: Stake) -> None:
-    """What came from a token that is now merged into a part of it, came from whoever lent that."""
+    """What came from a token that is now merged into a part of it, came from whoever lent that.
+
+    Otherwise the two would point at each other, and what is left would go round for ever.
+    """
     below: Stake | None = mine
     while below is not None and below.lender is not theirs:
         below = below.lender
     if below is not None:
         below.lender = theirs.lender
-        if below.cell.heir is theirs.cell:
-            below.cell.heir = theirs.cell.heir
+    cell: Cell | None = mine.allowance or mine.cell
+    while isinstance(cell, QuotaCell):
+        owner: Stake = cell.node.owner
+        if cell.heir is theirs.cell:
+            cell.heir = theirs.cell.heir
+        elif owner.bequest is theirs.cell:
+            owner.bequest = theirs.cell.heir
+        else:
+            cell = cell.heir or owner.bequest
+            continue
+        return
 
 
 def _end(stake: Stake, into: Stake | None) -> None:
@@ -358,7 +370,7 @@ def _bequeath(stake: Stake) -> None:
     cell = stake.cell
     heir: Cell | None = stake.bequest
     while heir is not None and heir.node.ended and not heir.node.owner.sharers:
-        heir = heir.heir
+        heir = heir.heir or heir.node.owner.bequest
     cell.heir = heir = None if heir is cell else heir
     leavers, stake.leavers = stake.leavers, []
     if heir is not None:

@@ -81,8 +81,11 @@ class Model:
             below = below.lender
         if below is not None:
             below.lender = giver.lender
-            if below.owns and below.box.heir is giver.box:
-                below.box.heir = giver.box.heir if giver.owns else giver.box
+        box: Box | None = self.box
+        while box is not None and box.heir is not giver.box:
+            box = box.heir
+        if box is not None and giver.owns:
+            box.heir = giver.box.heir
 
 
 @dataclass(eq=False)
