@@ -370,8 +370,9 @@ def _bequeath(stake: Stake) -> None:
     cell = stake.cell
     heir: Cell | None = stake.bequest
     while heir is not None and heir.node.ended and not heir.node.owner.sharers:
-        heir = heir.heir or heir.node.owner.bequest
+        heir = heir.heir
     cell.heir = heir = None if heir is cell else heir
+    stake.bequest = None
     leavers, stake.leavers = stake.leavers, []
     if heir is not None:
         if not inherit(cell):

@@ -335,5 +335,5 @@ def _forget_in_child() -> None:
     stirred.clear()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has none
     os.register_at_fork(after_in_child=_forget_in_child)
