@@ -100,9 +100,9 @@ class Draw:
     def settle(self, booked: int) -> None:
         self.pool[0] += booked
         box = self.box.now()
-        if box is self.box:
-            box.reserved -= self.amount
-            box.spent += booked
+        if self.box.users:
+            self.box.reserved -= self.amount
+            self.box.spent += booked
         elif box is not None:
             box.limit += self.amount
             box.spent += booked

@@ -706,8 +706,7 @@ def test_those_that_share_an_allowance_go_on_without_the_whole(
         whole[0].close()
     else:
         with pytest.warns(ResourceWarning):
-            whole.clear()
-            gc.collect()
+            drop(whole)
     own.reserve_nowait(10).commit()
     sharing.reserve_nowait(15).commit()
     with pytest.raises(QuotaExceeded):
