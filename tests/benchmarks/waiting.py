@@ -109,6 +109,7 @@ async def cost_of_line(count: int, slot: Slot, waiting: Callable[[], int]) -> tu
     gc.collect()
     tasks_ns = await cost_of_tasks(count)
     gc.collect()
+    begun = 0
     async with anyio.create_task_group() as group, slot():
         begun = thread_time_ns()
         for number in range(count):
@@ -205,6 +206,7 @@ async def rate(service: QuotaService, seconds: float) -> Rated:
             with reserve("api", 1):
                 count()
 
+    took = 0.0
     async with anyio.create_task_group() as group:
         begun = monotonic()
         for _ in range(64):

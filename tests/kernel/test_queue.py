@@ -16,7 +16,7 @@ from budgetware.kernel.queue import MAX_FLOWS, Entry, Queue
 FLOWS = st.sampled_from("abcd")
 WEIGHTS = st.sampled_from([None, 1, 2, 3, 7])
 UNITS = st.integers(1, 20)
-SCALE = 2**40
+SCALE = 1 << 80
 
 
 @dataclass(eq=False)
