@@ -383,7 +383,7 @@ def budgeted(
             on_error=on_error,
         )
         measures = check_measures(measure)
-        held = amounts or ({"calls": 1} if target is None else {})
+        held = amounts or {"calls": 1}
         site = Site(function, call, held, settle, measures, check_target(target))
         return _decorate(site, retry)
 
