@@ -111,6 +111,7 @@ class Frame:
         "shares_usd",
         "tallies",
         "task",
+        "waited_on",
     )
 
     def __init__(
@@ -141,6 +142,7 @@ class Frame:
         self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
         self.rates: tuple[Cell, ...] = ()
+        self.waited_on: tuple[Sequence[Item], frozenset[Node]] | None = None
         self._toward: dict[Pool | Stake, Frame] | None = None
         self.deadline_ns = 0
         self._look()

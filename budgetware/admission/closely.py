@@ -39,7 +39,7 @@ def look_closely(
         acquire()
         decision = decide(frame, items, call, now_ns, may_wait=may_wait)
         if isinstance(decision, Delay):
-            waiter = Waiter(frame, items, call, tally, now_ns, priced=priced)
+            waiter = Waiter(frame, items, call, tally, now_ns, holds=decision.holds, priced=priced)
             line_up(waiter, now_ns)
         elif not isinstance(decision, Refusal):
             tally.admitted += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..accounts import acquire, release, waiting
 from ..calls import PLAIN, Call
@@ -29,9 +30,9 @@ Carve = Mapping[str, tuple[int, int | None, int]]
 
 @dataclass(slots=True)
 class Delay:
-    """Nothing was held; the call may wait for these payers to have room, or for its turn."""
+    """Nothing was held; the call may wait for its turn. `holds`: what its callers hold."""
 
-    obstacles: list[Shortage]
+    holds: Sequence[Any]
 
 
 def decide(
@@ -48,14 +49,14 @@ def decide(
     if frame.principal is not None or frame.draws or frame.aim is not None:
         bring_up_to_date(items, now_ns)
     obstacles = shortages(items, frame.finishing, exempt=exempt)
+    holds = own_holds() if waiting or obstacles else ()
     if waiting:
-        obstacles += _queued(frame, items, obstacles, exempt=exempt)
+        obstacles += _queued(frame, items, obstacles, holds, exempt=exempt)
     if not obstacles:
         return grant(frame, items)
     strict = [s for s in obstacles if not _lets_wait(s.cell, call)]
     if strict:
         return refuse(frame, items, call, strict, now_ns)
-    holds = own_holds()
     hopeless = [
         s
         for s in obstacles
@@ -67,7 +68,7 @@ def decide(
         worst = max(obstacles, key=lambda s: _order(s.cell))
         after = retry_after(obstacles, now_ns)
         return Refusal(frame, call, items, worst.cell.node, worst, retry_after=after)
-    return Delay(obstacles)
+    return Delay(holds)
 
 
 def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
@@ -112,13 +113,17 @@ def stopped_by(frame: Frame) -> Node | None:
 
 
 def _queued(
-    frame: Frame, items: Sequence[Item], short: list[Shortage], *, exempt: bool
+    frame: Frame,
+    items: Sequence[Item],
+    short: list[Shortage],
+    holds: Sequence[Any],
+    *,
+    exempt: bool,
 ) -> list[Shortage]:
     """Payers that have room, but for which others wait already.
 
     Some calls inside others go before those, or both might wait for ever.
     """
-    holds = own_holds()
     known = {id(shortage.cell) for shortage in short}
     queued: list[Shortage] = []
     for _dim, n, (cells, _above, _special) in items:

@@ -21,7 +21,6 @@ from typing import Any, Literal
 from ..accounts import waiting
 from ..calls import Call
 from ..frames import Frame
-from ..holding import own_holds
 from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
 from ..kernel.tree import Shortage, room_of, shortages
@@ -74,6 +73,7 @@ class Waiter:
         tally: Tally,
         now_ns: int,
         *,
+        holds: Sequence[Any],
         priced: bool,
     ) -> None:
         self.frame = frame
@@ -85,7 +85,7 @@ class Waiter:
         self.waited_ns = 0
         self.polls = False
         self.ticket = next(_tickets)
-        self.holds = own_holds()
+        self.holds = holds
         self.state: Literal["waiting", "granted", "refused"] = "waiting"
         self.crossed: list[Cell] = []
         self.refusal: Refusal | None = None
@@ -134,12 +134,16 @@ class Waiter:
         return None if self.blamed is None else self.blamed.cell.node
 
     def _find_nodes(self) -> frozenset[Node]:
-        """Those whose end, or change, may end the wait."""
+        """Those whose end, or change, may end the wait; the same for all who ask for the same."""
+        known = self.frame.waited_on
+        if known is not None and known[0] is self.items:
+            return known[1]
         nodes = {c.node for _dim, _n, (cells, _above, _s) in self.items for c in cells}
         nodes.update(self.frame.chain)
         if self.frame.principal is not None:
             nodes.update(self.frame.principal.node.chain)
-        return frozenset(nodes)
+        self.frame.waited_on = self.items, frozenset(nodes)
+        return self.frame.waited_on[1]
 
     def count_on_nodes(self, more: int) -> None:
         """Count it, or no more, on every node that it has to do with."""
