@@ -11,7 +11,7 @@ from .accounts import acquire, release
 from .clock import Clock
 from .errors import ConfigurationError
 from .ids import new_id
-from .kernel.nodes import Node, QuotaCell, refloor
+from .kernel.nodes import Node, QuotaCell
 from .kernel.quota import lift
 from .policies import DEFAULT, Throttle
 from .quotas import Concurrency, PrincipalDefinition
@@ -141,4 +141,3 @@ def _put_quotas(known: Principal, new: PrincipalDefinition, now_ns: int) -> None
         if isinstance(gone, QuotaCell):
             lift(gone)
             gone.policy = None
-            refloor(gone)

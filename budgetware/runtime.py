@@ -38,7 +38,6 @@ class Runtime:
         self.resources = Resources(self.clock)
         self.principals = Principals(self.clock)
         self.templates: Mapping[str, Any] = {}
-        self.is_closed = False
         self.is_clock_watched = False
         self.strict = strict
         self._prices = prices

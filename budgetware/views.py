@@ -204,7 +204,6 @@ def delete(runtime: Runtime, name: str, expected: int | None) -> None:
 
 def close_line(runtime: Runtime) -> None:
     """The service closes: refuse everyone who waits in it."""
-    runtime.is_closed = True
     runtime.resources.close()
     now_ns = runtime.clock.now_ns()
     try:
