@@ -28,6 +28,7 @@ LAYERS = [
     ["kernel", "errors"],
     ["accounts", "clock", "generators", "ids", "loops", "measures"],
     ["usage", "usage_fields", "usage_shapes", "pricing", "events", "policies"],
+    ["ledgers"],
     ["quotas", "resources", "principals"],
     ["telemetry"],
     ["calls", "runtime", "frames", "holding", "settlement", "tallies", "termination"],
@@ -46,7 +47,7 @@ LAYERS = [
 LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
 
 IMPURE = set("anyio asyncio logging opentelemetry os random threading time trio".split())
-LATE = set("genai_prices httpx opentelemetry.sdk rich tenacity trio typer".split())
+LATE = set("genai_prices httpx opentelemetry.sdk redis rich sqlite3 tenacity trio typer".split())
 
 PUBLIC = set(
     """
