@@ -14,9 +14,10 @@ from .errors import ConfigurationError, InvalidAmount
 from .frames import Amounts, Frame, current, current_frame, outside
 from .kernel.dims import check_name, show, to_units
 from .quotas import Concurrency
-from .resources import Draw, Pool, Stake
+from .resources import Pool
 from .runtime import Runtime
 from .scopes import restore
+from .stakes import Draw, Stake
 
 
 class HasStake(Protocol):

@@ -254,7 +254,7 @@ class QuotaTokenError(BudgetwareError):
 
 
 class TokenConsumed(QuotaTokenError):
-    """The token was merged, exported or closed."""
+    """The token was merged, exported or closed, or its text was imported before."""
 
 
 class TokenInvalid(QuotaTokenError):
@@ -262,7 +262,7 @@ class TokenInvalid(QuotaTokenError):
 
 
 class ResourceMismatch(QuotaTokenError):
-    """Two tokens are not of the same resource."""
+    """A token does not fit: it is of another resource, or counts something else."""
 
 
 class LedgerUnavailable(BudgetwareError):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock, RLock
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import anyio
 
@@ -182,30 +182,46 @@ def _wake(loop: Any, arrived: anyio.Event) -> None:
     post(loop, arrived.set)
 
 
+class Listener(Protocol):
+    """Who is told of usage events."""
+
+    def put(self, event: Callable[[], UsageEvent]) -> None:
+        """Take an event, made when it is called for. From any thread; never waits."""
+        ...
+
+    def close(self) -> None:
+        """Take no more."""
+        ...
+
+
 class Events:
-    """The subscriptions of a service."""
+    """The listeners of a service."""
 
     __slots__ = ("_lock", "listeners")
 
     def __init__(self) -> None:
-        self.listeners: tuple[Subscription, ...] = ()
+        self.listeners: tuple[Listener, ...] = ()
         self._lock = Lock()
+
+    def add(self, listener: Listener) -> None:
+        """Deliver to a listener from now on."""
+        with self._lock:
+            self.listeners = (*self.listeners, listener)
 
     def subscribe(self, maxsize: int) -> Subscription:
         """Start a subscription that holds at most `maxsize` unread events."""
         if type(maxsize) is not int or maxsize < 1:
             raise ConfigurationError(f"maxsize={maxsize!r}: give an int of at least 1")
         subscription = Subscription(self, maxsize)
-        with self._lock:
-            self.listeners = (*self.listeners, subscription)
+        self.add(subscription)
         return subscription
 
-    def remove(self, subscription: Subscription) -> None:
-        """Stop delivering to a subscription."""
+    def remove(self, listener: Listener) -> None:
+        """Stop delivering to a listener."""
         with self._lock:
-            self.listeners = tuple(s for s in self.listeners if s is not subscription)
+            self.listeners = tuple(s for s in self.listeners if s is not listener)
 
     def emit(self, event: Callable[[], UsageEvent]) -> None:
-        """Deliver to every subscription."""
-        for subscription in self.listeners:
-            subscription.put(event)
+        """Deliver to every listener."""
+        for listener in self.listeners:
+            listener.put(event)

@@ -15,8 +15,9 @@ from .kernel.dims import known_dim
 from .kernel.nodes import Cell, Item, Node, Payers, joined, payers, refresh
 from .policies import Throttle
 from .principals import Principal
-from .resources import Draw, Pool, Stake
+from .resources import Pool
 from .runtime import Runtime, default_runtime
+from .stakes import Draw, Stake
 from .tallies import Tally
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class Frame:
                     found = joined(found, [node.cell(name) for node in nodes])
             for draw in draws:
                 found = joined(found, draw.cells)
-            rates = [cell for cell in found[0] if cell.refill is not None]
+            rates = [c for c in found[0] if c.refill is not None or c.lease is not None]
             self.rates = tuple(dict.fromkeys((*self.rates, *rates)))
             self.payers[name] = found
         finally:

@@ -10,19 +10,20 @@ from types import TracebackType
 from typing import Any
 
 from .accounts import acquire, book_later, release, waiting
-from .admission.parking import dismiss, serve_cells
+from .admission.parking import serve_cells
 from .admission.refusals import over
 from .amounts import Price
 from .bindings import bind, unbind
 from .errors import ConfigurationError, InvalidAmount, QuotaTokenError, ResourceMismatch
+from .exports import export, take_in
 from .frames import current_frame
+from .inheritance import close, end, relink, served
 from .kernel.balances import Snapshot, balance, verdict
 from .kernel.dims import from_units, show, to_units
-from .kernel.nodes import Cell, QuotaCell
-from .kernel.quota import inherit, take_allowance
+from .kernel.quota import take_allowance
 from .reservations import Reservation, reserve_nowait
-from .resources import Stake
 from .runtime import HasRuntime, Runtime
+from .stakes import Stake
 
 
 class QuotaToken:
@@ -65,7 +66,8 @@ class QuotaToken:
         self._stake = stake
 
     @classmethod
-    def _of(cls, stake: Stake, runtime: Runtime) -> QuotaToken:
+    def of(cls, stake: Stake, runtime: Runtime) -> QuotaToken:
+        """The token that stands for a right; for the library's own use."""
         token = cls.__new__(cls)
         token._runtime = runtime
         token._stake = stake
@@ -174,7 +176,7 @@ class QuotaToken:
             release()
         if units is not None and giver is not None and waiting:  # some may wait in vain now
             serve_cells([giver], self._runtime.clock.now_ns())
-        return self._of(child, self._runtime)
+        return self.of(child, self._runtime)
 
     def merge(self, other: QuotaToken, /) -> None:
         """Take over another token of the same resource: its weight, and what it did not spend.
@@ -204,11 +206,11 @@ class QuotaToken:
                 raise QuotaTokenError(
                     "this token shares the allowance of the other one: merge it into that instead"
                 )
-            _relink(mine, theirs)
-            _end(theirs, into=mine)
+            relink(mine, theirs)
+            end(theirs, into=mine)
         finally:
             release()
-        _served(theirs, self._runtime)
+        served(theirs, self._runtime)
 
     def close(self) -> None:
         """End it: its weight and what is left of its allowance go back to where they came from.
@@ -217,7 +219,33 @@ class QuotaToken:
         twice does nothing.
         """
         assert self._stake is not None
-        _close(self._stake, self._runtime)
+        close(self._stake, self._runtime)
+
+    def export(self, *, expires_in: float | str, audience: str | None = None) -> str:
+        """Move it out, as a signed text that `QuotaService.import_token` takes once, anywhere.
+
+        The text has its weight and what is left of its allowance; parts that were split off stay
+        with whoever has them. Then this one is over, and gives nothing back but what parts and
+        corrections leave. Until it expires, the text can be taken back, unless somebody else was
+        faster: `parent.merge(service.import_token(text))`.
+
+        Whoever has the text can spend it: treat it as a secret, and let it last minutes.
+
+        Args:
+            expires_in: seconds, or a text such as `"10m"`; at most 30 days. After that nobody can
+                import it, and what it has is lost.
+            audience: who may import it, as a name or an address; None: whoever has the text, and
+                a service with the same keys.
+
+        Raises:
+            QuotaTokenError: reservations of it are open, it shares its allowance, or there is
+                nothing to export; nothing has changed.
+            TokenConsumed: it is over.
+            ConfigurationError: the service has no keys; see `connect(token_keys=…)`.
+            InvalidAmount: `expires_in` is no duration, or too long.
+        """
+        assert self._stake is not None
+        return export(self._stake, self._runtime, expires_in, audience)
 
     def snapshot(self) -> Snapshot:
         """What was drawn by it, and what is left of its allowance, at one instant."""
@@ -278,7 +306,7 @@ class QuotaToken:
         stake = getattr(self, "_stake", None)
         if stake is not None and not stake.node.ended:
             runtime = self._runtime
-            book_later(lambda: _close(stake, runtime))
+            book_later(lambda: close(stake, runtime))
             if stake.lender is None:  # it was nobody's part
                 return
             warnings.warn(
@@ -287,6 +315,11 @@ class QuotaToken:
                 stacklevel=2,
                 source=self,
             )
+
+
+def import_token(text: object, runtime: Runtime, audience: str | None) -> QuotaToken:
+    """Take an exported token into a service; see `QuotaService.import_token`."""
+    return QuotaToken.of(take_in(text, runtime, audience), runtime)
 
 
 def _weight(expected_use: object, dim: str | None) -> int:
@@ -303,98 +336,3 @@ def _allowance(allowance: object, dim: str | None) -> int | None:
     if units == 0:
         raise InvalidAmount(f"allowance={show(allowance)}: it allows nothing; give one above 0")
     return units
-
-
-def _close(stake: Stake, runtime: Runtime) -> None:
-    """Give its weight back, and end it."""
-    try:
-        acquire()
-        if stake.node.ended:
-            return
-        _end(stake, into=None)
-    finally:
-        release()
-    _served(stake, runtime)
-
-
-def _relink(mine: Stake, theirs: Stake) -> None:
-    """What came from a token that is now merged into a part of it, came from whoever lent that.
-
-    Otherwise the two would point at each other, and what is left would go round for ever.
-    """
-    below: Stake | None = mine
-    while below is not None and below.lender is not theirs:
-        below = below.lender
-    if below is not None:
-        below.lender = theirs.lender
-    cell: Cell | None = mine.allowance or mine.cell
-    while isinstance(cell, QuotaCell):
-        owner: Stake = cell.node.owner
-        if cell.heir is theirs.cell:
-            cell.heir = theirs.cell.heir
-        elif owner.bequest is theirs.cell:
-            owner.bequest = theirs.cell.heir
-        else:
-            cell = cell.heir or owner.bequest
-            continue
-        return
-
-
-def _end(stake: Stake, into: Stake | None) -> None:
-    """Take no more draws, and pass on what is left: to `into`, else to where it came from.
-
-    What parts share stays with them until the last of them is over. Locked. What each points at
-    was open when it ended, so following that never goes in circles.
-    """
-    lender = into or stake.lender
-    while lender is not None and lender.node.ended:
-        lender = lender.lender
-    stake.lender = lender = None if lender is stake else lender
-    stake.give_weight(lender, stake.expected_use)
-    stake.collect()
-    stake.bequest = _merged(stake.cell, into) or stake.cell.heir
-    stake.cell.heir = None
-    stake.node.ended = True
-    stake.node.guard()
-    last: Stake | None = stake
-    while last is not None and last.node.ended and not last.sharers:
-        _bequeath(last)
-        shares, last.shares = last.shares, None
-        if shares is not None:
-            shares.sharers -= 1
-        last = shares
-
-
-def _bequeath(stake: Stake) -> None:
-    """Nobody draws on it any more: let its heir have what is left."""
-    cell = stake.cell
-    heir: Cell | None = stake.bequest
-    while heir is not None and heir.node.ended and not heir.node.owner.sharers:
-        heir = heir.heir
-    cell.heir = heir = None if heir is cell else heir
-    stake.bequest = None
-    leavers, stake.leavers = stake.leavers, []
-    if heir is not None:
-        if not inherit(cell):
-            leavers.append(stake)
-        heir.node.owner.await_leavers(leavers, heir)
-
-
-def _merged(cell: QuotaCell, into: Stake | None) -> QuotaCell | None:
-    """What `into` has for what a token leaves: its allowance, or its own count without one."""
-    if into is None:
-        return None
-    if cell.limit is not None:
-        return into.allowance or (into.cell if cell.heir is None else None)
-    if into.cell.limit is not None or into.cell in cell.node.owner.cells:
-        return None  # what was drawn counts there already, or would use up what is not meant
-    return into.cell
-
-
-def _served(stake: Stake, runtime: Runtime) -> None:
-    """Tell those who waited for it. Without the lock."""
-    if waiting:
-        now_ns = runtime.clock.now_ns()
-        dismiss(now_ns, stake.node)
-        if stake.cell.heir is not None:
-            serve_cells([stake.cell.heir], now_ns)

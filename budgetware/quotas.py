@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from .clock import parse_max_wait, parse_seconds
 from .errors import ConfigurationError, InvalidAmount
 from .kernel.dims import check_name, declare, show, to_units
+from .ledgers.leases import OnLedgerError
+from .ledgers.terms import Terms
 from .policies import THROTTLE, Policy, PolicyLike, parse_policy
 
 PERIOD_SECONDS = {
@@ -92,6 +94,9 @@ class Concurrency:
         _check_positive("value", self.value)
 
 
+STRANDED = ("keep", "free")
+ON_LEDGER_ERROR = ("lease", "reject", "open")
+
 QuotaLimit = Rate | Capacity | Concurrency
 
 
@@ -132,6 +137,13 @@ class Resource:
         parent: the name of a resource that is charged with it.
         unit, units: the words for one and for many, in messages.
         max_wait: the longest wait of a throttled call: seconds, or a text such as `"30s"`.
+        per_call: where a ledger has it, ask that for each call, instead of leasing a stock: exact
+            to the unit in every process, at the price of a round trip.
+        max_lease: the most units a process has in stock, and so the most that its death strands.
+        stranded: of a capacity in a ledger, what becomes of units whose holder died: `"keep"`
+            counts them as gone, `"free"` grants them again.
+        on_ledger_error: while the ledger is away: `"lease"` spends what is leased, `"reject"`
+            nothing, `"open"` lets calls through and books them later; None: as the service says.
 
     Raises:
         ConfigurationError, InvalidAmount: something of it cannot be.
@@ -145,9 +157,14 @@ class Resource:
     unit: str = "unit"
     units: str = "units"
     max_wait: float | str | None = None
+    per_call: bool = False
+    max_lease: Price | None = None
+    stranded: Literal["keep", "free"] = "keep"
+    on_ledger_error: OnLedgerError | None = None
 
     def __post_init__(self) -> None:
         check_name("resource", self.name)
+        _check_lending(self)
         if not isinstance(self.limit, Rate | Capacity | Concurrency):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(
                 f"resource {self.name!r}: limit={show(self.limit)}: give a Rate, a Capacity or a "
@@ -164,6 +181,24 @@ class Resource:
         _ = self.policy
         parse_max_wait(self.max_wait)
         check_kind(f"resource {self.name!r}", self.limit, self.dim)
+        _ = self.most_leased
+
+    @property
+    def terms(self) -> Terms:
+        """What a ledger needs to know of it."""
+        limit = self.limit
+        value = value_units(limit.value, self.dim)
+        if isinstance(limit, Rate):
+            burst = limit_units(limit, self.dim)
+            return Terms("rate", value, max(1, limit.period_ns // 1_000), burst)
+        if isinstance(limit, Capacity):
+            return Terms("capacity", value, stranded=self.stranded)
+        return Terms("concurrency", value)
+
+    @property
+    def most_leased(self) -> int | None:
+        """The most units to have in stock."""
+        return None if self.max_lease is None else value_units(self.max_lease, self.dim)
 
     @property
     def policy(self) -> Policy:
@@ -186,6 +221,18 @@ def check_kind(what: str, limit: QuotaLimit, dim: str | None) -> None:
         raise InvalidAmount(f"{what}: dollars are no slots: give a Rate or a Capacity")
     limit_units(limit, dim)
     value_units(limit.value, dim)
+
+
+def _check_lending(resource: Resource) -> None:
+    name = resource.name
+    if type(resource.per_call) is not bool:
+        raise ConfigurationError(f"resource {name!r}: per_call is True or False")
+    if resource.stranded not in STRANDED:
+        raise ConfigurationError(f"resource {name!r}: stranded is one of {', '.join(STRANDED)}")
+    if resource.on_ledger_error not in (None, *ON_LEDGER_ERROR):
+        raise ConfigurationError(
+            f"resource {name!r}: on_ledger_error is one of {', '.join(ON_LEDGER_ERROR)}"
+        )
 
 
 def _check_word(name: str, word: Any) -> None:

@@ -1,11 +1,11 @@
-"""Shared resources as they stand, and the rights to draw on them. Not here: drawing.
+"""Shared resources as they stand. Not here: the rights to draw on them (`stakes`).
 
 Everything here runs under the lock of accounts, unless it says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,11 @@ from .clock import Clock, parse_max_wait
 from .errors import ConfigurationError, UnknownResource
 from .ids import new_id
 from .kernel.dims import nearest
-from .kernel.nodes import Cell, Node, QuotaCell, refloor
-from .kernel.quota import inherit, put_capacity, put_rate, put_slots
-from .policies import Throttle
+from .kernel.nodes import Cell, Node, QuotaCell
+from .kernel.quota import put_capacity, put_rate, put_slots
 from .quotas import Capacity, Concurrency, Rate, Resource, limit_units, value_units
 
 MAX_RESOURCES = 10_000
-_FINE = 1 << 10
-"""Weights are counted in such parts of a unit."""
 
 
 class Pool:
@@ -70,7 +67,9 @@ def put_quota(cell: QuotaCell, definition: Resource, now_ns: int) -> None:
     """Set or change the limit of a cell, and what happens at it."""
     limit, dim = definition.limit, definition.dim
     units = limit_units(limit, dim)
-    if isinstance(limit, Rate):
+    if cell.lease is not None:
+        cell.lease.change(definition.terms)
+    elif isinstance(limit, Rate):
         put_rate(cell, value_units(limit.value, dim), limit.period_ns, units, now_ns)
     elif isinstance(limit, Capacity):
         put_capacity(cell, units)
@@ -78,146 +77,6 @@ def put_quota(cell: QuotaCell, definition: Resource, now_ns: int) -> None:
         put_slots(cell, units)
     cell.policy = definition.policy
     cell.wait_seconds = parse_max_wait(definition.max_wait)
-
-
-class Family:
-    """A token and all that was split from it: together they have one weight to share."""
-
-    __slots__ = ("declared",)
-
-    def __init__(self, declared: int) -> None:
-        self.declared = declared
-
-
-class Stake:
-    """The right to draw on a pool: what a `QuotaToken` stands for.
-
-    `cell` counts what was drawn by it, and limits that to its allowance, if it has one. One that
-    has none of its own draws on that of what it `shares`, and that has `sharers`. `lender` is
-    where its weight came from. `leavers` are parts that are over, with reservations still open.
-    """
-
-    __slots__ = (
-        "allowed",
-        "bequest",
-        "cell",
-        "expected_use",
-        "family",
-        "leavers",
-        "lender",
-        "node",
-        "pool",
-        "sharers",
-        "shares",
-    )
-
-    def __init__(
-        self, pool: Pool, expected_use: int, allowance: int | None, lender: Stake | None = None
-    ) -> None:
-        self.pool = pool
-        self.expected_use = expected_use
-        self.family: Family = Family(expected_use) if lender is None else lender.family
-        self.lender = lender
-        self.leavers: list[Stake] = []
-        self.bequest: Cell | None = None
-        self.node = Node(pool.name, new_id(), pool.definition.policy, kind="token")
-        self.node.owner = self
-        self.cell = QuotaCell(self.node, pool.definition.key, allowance)
-        self.cell.level = pool.cell.level
-        self.node.cells[self.cell.dim] = self.cell
-        self.allowed: Stake | None = self
-        self.shares: Stake | None = None
-        self.sharers = 0
-        if allowance is None:
-            self.allowed = None if lender is None else lender.allowed
-            if lender is not None and lender.allowed is not None:
-                self.shares = lender
-                lender.sharers += 1
-
-    @property
-    def allowance(self) -> QuotaCell | None:
-        """The cell that limits it; None: only the pool does."""
-        return None if self.allowed is None else self.allowed.cell
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Who pays for a draw by it, the leaf first."""
-        cells: tuple[Cell, ...] = (self.cell,)
-        shares = self.shares
-        while shares is not None:
-            cells += (shares.cell,)
-            shares = shares.shares
-        return cells + self.pool.cells
-
-    def weight(self) -> int:
-        """Its scheduling weight: what it expects to use, within what it ever could.
-
-        A family that declares more than the resource has shares what the resource has, so that
-        splitting a token gains nothing.
-        """
-        most, declared = self.pool.most_weight, self.family.declared
-        weight = self.expected_use * _FINE
-        if declared > most:
-            weight = weight * most // declared
-        allowance = self.allowance
-        if allowance is not None and allowance.limit is not None:
-            weight = min(weight, allowance.limit * _FINE)
-        return max(1, weight)
-
-    def give_weight(self, taker: Stake | None, units: int) -> None:
-        """Move weight to another one; None: nobody is left to take it."""
-        self.expected_use -= units
-        self.family.declared -= units
-        if taker is not None:
-            taker.expected_use += units
-            taker.family.declared += units
-
-    def await_leavers(self, leavers: list[Stake], heir: Cell) -> None:
-        """Note parts that are over, but have reservations open: they may leave debt, too."""
-        for stake in leavers:
-            stake.cell.heir = heir
-        self.leavers += leavers
-        self._watch()
-
-    def collect(self) -> None:
-        """Take over what parts that are over have left."""
-        if self.leavers:
-            self.leavers = [stake for stake in self.leavers if not inherit(stake.cell)]
-            self._watch()
-
-    def _watch(self) -> None:
-        """Look closely at every hold as long as there are parts to collect from."""
-        self.cell.is_watched = bool(self.leavers)
-        refloor(self.cell)
-
-
-class Draw:
-    """A draw on a pool, by a stake or by its name; `key` is what it is counted as."""
-
-    __slots__ = ("cells", "key", "pool", "stake")
-
-    def __init__(self, pool: Pool, stake: Stake | None = None) -> None:
-        self.pool = pool
-        self.stake = stake
-        self.key = pool.definition.key
-        self.cells = pool.cells if stake is None else stake.cells
-
-    @property
-    def is_throttled(self) -> bool:
-        """Whether a draw may have to wait for what others hold, and not only for time to pass."""
-        pool = self.pool
-        has_allowance = self.stake is not None and self.stake.allowance is not None
-        if has_allowance and isinstance(pool.node.policy, Throttle):
-            return True
-        return any(
-            isinstance(node.policy, Throttle) and node.owner.cell.refill is None
-            for node in pool.node.chain
-        )
-
-    @property
-    def is_dimension(self) -> bool:
-        """Whether tasks and principals are charged, too."""
-        return self.pool.definition.dim is not None
 
 
 class Resources:
@@ -244,8 +103,28 @@ class Resources:
         hint = f"; did you mean {near!r}?" if near else "; define it in the manifest or service"
         return UnknownResource(f"unknown resource {text!r}{hint}")
 
-    def define(self, resource: Resource) -> Pool:
-        """Add a resource; raises `ConfigurationError` where that cannot be."""
+    def define(self, resource: Resource, attach: Attach | None = None) -> Pool:
+        """Add a resource; raises `ConfigurationError` where that cannot be.
+
+        Args:
+            attach: called with it before anybody can draw on it. Locked.
+        """
+        self.check_new(resource)
+        now_ns = self._clock.now_ns()
+        try:
+            acquire()
+            parent = self._check_place(resource)
+            revision = self._revisions.pop(resource.name, 0) + 1
+            pool = Pool(resource, parent, revision, now_ns)
+            if attach is not None:
+                attach(pool)
+            self._pools[resource.name] = pool
+            return pool
+        finally:
+            release()
+
+    def check_new(self, resource: Resource) -> None:
+        """Raise unless such a resource could be added."""
         if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f"define({str(resource)[:60]!r}): give a Resource(...)")
         if resource.dim is None and resource.name in ("usd", "memory", "millis"):
@@ -253,22 +132,22 @@ class Resources:
                 f"resource {resource.name!r} would be taken for that dimension: give it "
                 f"dim={resource.name!r}, or another name"
             )
-        now_ns = self._clock.now_ns()
         try:
             acquire()
-            name = resource.name
-            if name in self._pools:
-                raise ConfigurationError(
-                    f"resource {name!r} is defined already: update it, or delete it first"
-                )
-            if len(self._pools) >= MAX_RESOURCES:
-                raise ConfigurationError(f"more than {MAX_RESOURCES} resources: delete some first")
-            parent = None if resource.parent is None else self._parent(resource)
-            revision = self._revisions.pop(name, 0) + 1
-            pool = self._pools[name] = Pool(resource, parent, revision, now_ns)
-            return pool
+            self._check_place(resource)
         finally:
             release()
+
+    def _check_place(self, resource: Resource) -> Pool | None:
+        """Return its parent, or raise. Locked."""
+        name = resource.name
+        if name in self._pools:
+            raise ConfigurationError(
+                f"resource {name!r} is defined already: update it, or delete it first"
+            )
+        if len(self._pools) >= MAX_RESOURCES:
+            raise ConfigurationError(f"more than {MAX_RESOURCES} resources: delete some first")
+        return None if resource.parent is None else self._parent(resource)
 
     def _parent(self, resource: Resource) -> Pool:
         parent = self._pools.get(resource.parent or "")
@@ -280,20 +159,33 @@ class Resources:
         check_units(resource, parent.definition)
         return parent
 
+    def changed(
+        self, name: str, changes: dict[str, Any], expected_revision: int | None
+    ) -> tuple[Pool, Resource]:
+        """What a resource would be with these changes; raises where that cannot be."""
+        pool = self.get(name)
+        check_revision(pool, expected_revision)
+        new = replace(pool.definition, **changes)
+        _check_same(pool.definition, new)
+        return pool, new
+
     def update(self, name: str, changes: dict[str, Any], expected_revision: int | None) -> Pool:
         """Change a definition in place: in effect at once, and what was used stays used."""
         now_ns = self._clock.now_ns()
         try:
             acquire()
-            pool = self.get(name)
-            check_revision(pool, expected_revision)
-            new = replace(pool.definition, **changes)
-            _check_same(pool.definition, new)
-            pool.definition = new
-            pool.revision += 1
-            pool.node.policy = new.policy
-            put_quota(pool.cell, new, now_ns)
+            pool, new = self.changed(name, changes, expected_revision)
+            _put(pool, new, pool.revision + 1, now_ns)
             return pool
+        finally:
+            release()
+
+    def take_over(self, pool: Pool, new: Resource, revision: int) -> None:
+        """Change a definition to what it is elsewhere."""
+        now_ns = self._clock.now_ns()
+        try:
+            acquire()
+            _put(pool, new, revision, now_ns)
         finally:
             release()
 
@@ -331,6 +223,16 @@ class Resources:
             return pool
         finally:
             release()
+
+
+Attach = Callable[[Pool], object]
+
+
+def _put(pool: Pool, new: Resource, revision: int, now_ns: int) -> None:
+    pool.definition = new
+    pool.revision = revision
+    pool.node.policy = new.policy
+    put_quota(pool.cell, new, now_ns)
 
 
 def check_units(resource: Resource, parent: Resource) -> None:

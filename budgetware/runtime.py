@@ -6,20 +6,27 @@ Not here: where a call stands in it (`frames`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .accounts import acquire, drain, release
 from .clock import Clock, SystemClock
 from .events import Events
 from .kernel.nodes import Node
+from .ledgers.courier import Courier
+from .ledgers.leases import OnLedgerError
 from .principals import Principals
 from .resources import Resources
+from .shared_nodes import Recorder, SharedNodes
 from .tallies import Tallies
 from .telemetry.service import Telemetry
 
 if TYPE_CHECKING:
     from .frames import Frame
+    from .ledgers.protocol import Ledger
     from .pricing import PriceBook
+    from .token_keys import TokenKeys
+
+Result = TypeVar("Result")
 
 
 class Runtime:
@@ -31,6 +38,7 @@ class Runtime:
         clock: Clock | None = None,
         strict: bool = False,
         prices: PriceBook | None = None,
+        token_keys: TokenKeys | None = None,
         tracer_provider: Any = None,
         meter_provider: Any = None,
     ) -> None:
@@ -41,6 +49,9 @@ class Runtime:
         self.is_clock_watched = False
         self.strict = strict
         self._prices = prices
+        self.token_keys = token_keys
+        self._ledger: Ledger | None = None
+        self.shared: SharedNodes | None = None
         self.events = Events()
         self.tallies = Tallies()
         self.nodes: set[Node] = set()
@@ -57,6 +68,36 @@ class Runtime:
 
             self._prices = PriceBook()
         return self._prices
+
+    def call_ledger(self, function: Callable[[Ledger], Result]) -> Result:
+        """Ask the ledger, and wait for its answer; without one, what is in memory."""
+        if self.shared is not None:
+            return self.shared.call(function)
+        if self._ledger is None:
+            from .ledgers.memory import MemoryLedger
+
+            made = MemoryLedger(wall=self.clock.time)
+            try:
+                acquire()
+                if self._ledger is None:
+                    self._ledger = made
+            finally:
+                release()
+        return function(self._ledger)
+
+    def share(self, ledger: Ledger, lease_seconds: float, on_error: OnLedgerError) -> SharedNodes:
+        """Have shared balances live in a ledger, which is not opened yet."""
+        courier = Courier(ledger, self.clock, lease_seconds)
+        shared = self.shared = SharedNodes(courier, self.resources, on_error)
+        watch = getattr(self.clock, "watch", None)
+        if watch is not None:  # a test's clock tells when it jumps
+            watch(courier.wake)
+        return shared
+
+    def record_usage(self) -> None:
+        """Have usage events written into the ledger."""
+        if self.shared is not None:
+            self.events.add(Recorder(self.shared.courier))
 
     def sweep(self) -> None:
         """Book what finalizers left and what has expired. Without the lock."""

@@ -1,21 +1,24 @@
-"""`connect` and `QuotaService`: what a program shares among its tasks. Not here: its faces."""
+"""`QuotaService`: what a program shares among its tasks.
+
+Not here: making one (`connecting`), and its faces.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextvars import Token
-from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from . import runtime
+from anyio import CancelScope, to_thread
+
+from .accounts import drain
 from .budgets import task_budget
-from .clock import Clock
 from .errors import ConfigurationError
 from .events import Subscription
 from .frames import Frame, current
 from .kernel.dims import check_name, show
+from .quota_tokens import QuotaToken, import_token
 from .quotas import PrincipalDefinition, QuotaLimit, Resource
 from .runtime import Runtime, is_default, set_default
 from .tasks import TaskBudget
@@ -25,18 +28,15 @@ from .views import (
     ResourceView,
     as_quota,
     close_line,
+    define,
     define_principal,
     delete,
+    put_on,
     update,
 )
 
 if TYPE_CHECKING:
     from .manifest import Manifest
-    from .pricing import PriceBook, PriceTable
-
-
-MEMORY = "memory://"
-MANIFEST_VARIABLE = "BUDGETWARE_MANIFEST"
 
 
 class QuotaService:
@@ -46,8 +46,9 @@ class QuotaService:
     default until it closes; others are current in their own context.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, manifest: Manifest | None = None) -> None:
         self.runtime = runtime
+        self._manifest = manifest
         self._token: Token[Frame] | None = None
         self._is_open = False
         self._was_opened = False
@@ -67,7 +68,7 @@ class QuotaService:
             UnknownResource: its parent is not defined.
         """
         self._check_open()
-        return ResourceView.of(self.runtime.resources.define(resource), self.runtime)
+        return ResourceView.of(define(self.runtime, resource), self.runtime)
 
     def update(
         self,
@@ -161,6 +162,28 @@ class QuotaService:
         found = sorted(self.runtime.principals, key=lambda principal: principal.name)
         return [PrincipalView.of(principal, self.runtime) for principal in found]
 
+    # Tokens.
+
+    def import_token(self, text: str, /, *, audience: str | None = None) -> QuotaToken:
+        """Take a token that `QuotaToken.export` moved out: once, among all who share the ledger.
+
+        Services that share keys but no ledger cannot tell that the other has taken it: export for
+        one of them by its `audience`.
+
+        Args:
+            audience: who is asking, as the exporter calls it. Needed where the token names one.
+
+        Raises:
+            TokenInvalid: it was not signed by a key of this service, was changed, has expired, or
+                is for somebody else.
+            UnknownResource, ResourceMismatch: its resource is not here, or counts something else.
+            TokenConsumed: it was imported before.
+            ConfigurationError: the service has no keys; see `connect(token_keys=…)`.
+            LedgerUnavailable: it is not known whether it was taken.
+        """
+        self._check_open()
+        return import_token(text, self.runtime, audience)
+
     def subscribe(self, maxsize: int = 1_000) -> Subscription:
         """Listen to usage events: an async iterator that keeps at most `maxsize` unread ones.
 
@@ -173,14 +196,34 @@ class QuotaService:
         if self._was_opened and not self._is_open:
             raise ConfigurationError("the service is closed: connect() again")
 
+    def flush(self) -> None:
+        """Have the ledger told of all that has ended by now; blocks until it has it.
+
+        Without a ledger there is nothing to do. In async code, call it in a worker thread.
+
+        Raises:
+            LedgerUnavailable: it did not answer; it is told later.
+        """
+        self._check_open()
+        if self.runtime.shared is not None:
+            drain()
+            self.runtime.shared.flush()
+
     def close(self) -> None:
-        """End the service: it is no longer current, and its subscriptions end."""
-        if not self._is_open:
-            return
+        """End the service: it is no longer current, and its subscriptions end.
+
+        Where it has a ledger, what is leased goes back, which blocks for a moment.
+        """
+        if self._is_open:
+            self._leave()
+            self._shut()
+
+    def _leave(self) -> None:
+        """End it in this process."""
         self._is_open = False
         close_line(self.runtime)
-        for subscription in self.runtime.events.listeners:
-            subscription.close()
+        for listener in self.runtime.events.listeners:
+            listener.close()
         self.runtime.telemetry.close()
         if is_default(self.runtime):
             set_default(None)
@@ -190,13 +233,44 @@ class QuotaService:
             except ValueError:  # closed in another context than it was entered in
                 pass
 
-    def __enter__(self) -> QuotaService:
+    def _shut(self) -> None:
+        """Part from the ledger. Blocks."""
+        if self.runtime.shared is not None:
+            drain()
+            self.runtime.shared.close()
+
+    def open(self) -> None:
+        """Open the ledger, if it has one, and put the manifest into force there. Blocks.
+
+        Entering the service does this.
+
+        Raises:
+            LedgerUnavailable, ConfigurationError: nothing is left open.
+        """
         if self._was_opened:
             raise ConfigurationError("a service is entered once: connect() again")
+        self._was_opened = True
+        shared, manifest = self.runtime.shared, self._manifest
+        if shared is None:
+            return
+        shared.open()
+        try:
+            if manifest is not None:
+                put_on(self.runtime, manifest)
+        except BaseException:
+            shared.close()
+            raise
+
+    def _enter(self) -> None:
+        """Make it current here, and the default, where there is none."""
         frame = self._frame()
-        self._was_opened = self._is_open = True
+        self._is_open = True
         if not set_default(self.runtime, only_first=True) or frame is not None:
             self._token = current.set(frame or Frame(self.runtime))
+
+    def __enter__(self) -> QuotaService:
+        self.open()
+        self._enter()
         return self
 
     def _frame(self) -> Frame | None:
@@ -225,7 +299,26 @@ class QuotaService:
         self.close()
 
     async def __aenter__(self) -> QuotaService:
-        return self.__enter__()
+        if self.runtime.shared is None:
+            self.open()
+        else:
+            await self._open_in_thread()
+        self._enter()
+        return self
+
+    async def _open_in_thread(self) -> None:
+        """Open the ledger without blocking the event loop; a cancellation leaves nothing open."""
+        opened: list[bool] = []
+        try:
+            await to_thread.run_sync(self._open_noting, opened)
+        except BaseException:
+            if opened:
+                self._shut()
+            raise
+
+    def _open_noting(self, opened: list[bool]) -> None:
+        self.open()
+        opened.append(True)
 
     async def __aexit__(
         self,
@@ -233,103 +326,9 @@ class QuotaService:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-
-def connect(
-    manifest: str | PathLike[str] | None = None,
-    *,
-    ledger: str | None = None,
-    clock: Clock | None = None,
-    strict: bool | None = None,
-    prices: PriceTable | None = None,
-    tracer_provider: Any = None,
-    meter_provider: Any = None,
-) -> QuotaService:
-    """Make a service; enter it with `async with` or `with`.
-
-    Without one, an in-memory default serves the process, with the manifest that
-    `BUDGETWARE_MANIFEST` names, if it is set.
-
-    Args:
-        manifest: a TOML file with resources, templates of tasks, principals and settings; what
-            is given here comes before its settings.
-        ledger: where shared balances live; `"memory://"`, the default, is this process.
-        clock: where time comes from; by default the system's clocks.
-        strict: a reservation outside any task raises `NoBudget` instead of passing uncharged.
-        prices: dollars per million tokens, `{"model": {"input": "0.15", "output": "0.60"}}`;
-            asked before genai-prices.
-        tracer_provider, meter_provider: OpenTelemetry's; by default the global ones.
-
-    Raises:
-        ConfigurationError: an argument is not what it should be.
-        ManifestError: the manifest is wrong; the message lists everything that is.
-    """
-    _check(clock, "clock", "now_ns", "time")
-    _check(tracer_provider, "tracer_provider", "get_tracer")
-    _check(meter_provider, "meter_provider", "get_meter")
-    _check(prices, "prices", "items")
-    if strict is not None and type(strict) is not bool:
-        raise ConfigurationError(f"strict={str(strict)[:40]!r}: give True or False")
-    if manifest is not None and not isinstance(manifest, str | PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigurationError(f"manifest={show(manifest)}: give the path of a TOML file")
-    settings = None if manifest is None else _read(manifest)
-    _check_ledger(ledger or (settings.ledger if settings is not None else MEMORY))
-    if settings is not None:
-        strict = settings.strict if strict is None else strict
-        prices = settings.prices if prices is None else prices
-    made = Runtime(
-        clock=clock,
-        strict=bool(strict),
-        prices=None if prices is None else _price_book(prices),
-        tracer_provider=tracer_provider,
-        meter_provider=meter_provider,
-    )
-    if settings is not None:
-        _put_on(made, settings)
-    return QuotaService(made)
-
-
-def _make_default() -> Runtime:
-    """What serves a process without a service: the manifest of the environment, or nothing."""
-    path = os.environ.get(MANIFEST_VARIABLE)
-    return connect(path).runtime if path else Runtime()
-
-
-runtime.make_default = _make_default
-
-
-def _read(path: str | PathLike[str]) -> Manifest:
-    from .manifest import read_manifest
-
-    return read_manifest(path)
-
-
-def _put_on(runtime: Runtime, manifest: Manifest) -> None:
-    """Define what a manifest defines; parents come first there."""
-    for resource in manifest.resources:
-        runtime.resources.define(resource)
-    for principal in manifest.principals:
-        runtime.principals.define(principal)
-    runtime.templates = manifest.budgets
-
-
-def _check_ledger(ledger: object) -> None:
-    if ledger != MEMORY:
-        raise ConfigurationError(
-            f"ledger={str(ledger)[:60]!r}: balances live in this process only, as yet: give "
-            f"{MEMORY!r}"
-        )
-
-
-def _check(value: object, what: str, *methods: str) -> None:
-    if value is not None and not all(callable(getattr(value, name, None)) for name in methods):
-        raise ConfigurationError(
-            f"{what}={str(value)[:40]!r}: give an object with {' and '.join(methods)}, or None"
-        )
-
-
-def _price_book(table: PriceTable) -> PriceBook:
-    from .pricing import PriceBook
-
-    return PriceBook(table)
+        if not self._is_open:
+            return
+        self._leave()
+        if self.runtime.shared is not None:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._shut)

@@ -6,7 +6,7 @@ Not here: what calls draw (`requests`), and the registries themselves (`resource
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .accounts import acquire, release, waiting
 from .admission import changes
@@ -22,6 +22,9 @@ from .quotas import PrincipalDefinition, QuotaLimit, Resource, quota
 from .resources import Pool
 from .runtime import Runtime
 from .statements import node_snapshot
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
 
 
 class Changes(TypedDict, total=False):
@@ -167,7 +170,7 @@ def update(
         if changes:
             raise ConfigurationError("update: give a Resource, or a name and what changes")
         new = {f.name: getattr(resource, f.name) for f in fields(resource)}
-        pool = runtime.resources.update(resource.name, new, expected)
+        pool = _update(runtime, resource.name, new, expected)
     else:
         strange = sorted(changes.keys() - _CHANGES)
         if strange or not changes:
@@ -176,10 +179,38 @@ def update(
                 if strange
                 else "update changes nothing: give limit=, enforcement=, max_wait= or the units"
             )
-        pool = runtime.resources.update(resource, changes, expected)
+        pool = _update(runtime, resource, changes, expected)
     definitions_changed()
     recheck(pool.node, runtime)
     return pool
+
+
+def _update(runtime: Runtime, name: str, new: dict[str, Any], expected: int | None) -> Pool:
+    if runtime.shared is not None:
+        return runtime.shared.update(name, new, expected)
+    return runtime.resources.update(name, new, expected)
+
+
+def define(runtime: Runtime, resource: Resource, *, is_declared: bool = False) -> Pool:
+    """Add a resource, in the ledger first, if there is one."""
+    if runtime.shared is not None:
+        return runtime.shared.define(resource, is_declared=is_declared)
+    return runtime.resources.define(resource)
+
+
+def put_on(runtime: Runtime, manifest: Manifest) -> None:
+    """Define what a manifest defines; parents come first there."""
+    for resource in manifest.resources:
+        define(runtime, resource, is_declared=True)
+    for principal in manifest.principals:
+        define_principal(runtime, principal)
+    runtime.templates = manifest.budgets
+
+
+def changed_elsewhere(pool: Pool, runtime: Runtime) -> None:
+    """Take note that another process has changed a resource."""
+    definitions_changed()
+    recheck(pool.node, runtime)
 
 
 def recheck(node: Node, runtime: Runtime) -> None:
@@ -198,6 +229,9 @@ def recheck(node: Node, runtime: Runtime) -> None:
 def delete(runtime: Runtime, name: str, expected: int | None) -> None:
     """Take a resource out, and refuse those who wait for it."""
     runtime.sweep()  # what has expired is no longer open
+    if runtime.shared is not None:
+        runtime.shared.delete(name, expected)
+        expected = None
     pool = runtime.resources.delete(name, expected)
     dismiss(runtime.clock.now_ns(), pool.node)
 
@@ -218,7 +252,11 @@ def close_line(runtime: Runtime) -> None:
 
 def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:
     """Add or change a principal, and look again at those who wait for a quota of it."""
+    known = runtime.principals.find(definition.name)
+    before = PrincipalDefinition(definition.name) if known is None else known.definition
     principal = runtime.principals.define(definition)
+    if runtime.shared is not None:
+        runtime.shared.quotas_changed(principal, before)
     definitions_changed()
     recheck(principal.node, runtime)
     return principal

@@ -11,11 +11,13 @@ from ..accounts import waiting
 from ..errors import BudgetwareError
 from ..kernel.nodes import Cell, Item, Node
 from ..kernel.tree import Shortage, room_of, settle
+from ..ledgers.leases import Lease
 from ..policies import severity
-from .decisions import could_ever, policy_of, refuse, stopped_by
+from .decisions import could_ever, refuse, stopped_by
+from .lending import is_question, policy_of, stays
 from .places import leave
 from .refusals import Refusal
-from .waiters import Waiter, advance, finish, give_up, pump
+from .waiters import Waiter, advance, finish, give_up, pump, stirred
 
 
 def withdraw(waiter: Waiter, now_ns: int) -> None:
@@ -41,7 +43,7 @@ def pump_items(items: Iterable[Item], now_ns: int) -> None:
 
 def _is_spent(cell: Cell) -> bool:
     is_lasting = cell.refill is None and not cell.level
-    return is_lasting and (cell.limit or 0) <= cell.spent + cell.keep
+    return is_lasting and (cell.limit or 0) <= cell.spent + cell.elsewhere + cell.keep
 
 
 def _turn_away_from(cell: Cell, now_ns: int) -> None:
@@ -50,7 +52,7 @@ def _turn_away_from(cell: Cell, now_ns: int) -> None:
         units = sum(n for _d, n, (cells, _a, _s) in waiter.items if cell in cells)
         is_needed = units > 0 and not waiter.is_free_of(cell) and waiter.state == "waiting"
         finishing = waiter.frame.finishing
-        if is_needed and not could_ever(cell, units, 0, finishing):
+        if is_needed and not could_ever(cell, units, 0, finishing, now_ns):
             short = Shortage(cell, units, max(0, room_of(cell, finishing)))
             left = leave(waiter.places)
             frame, items = waiter.frame, waiter.items
@@ -90,7 +92,31 @@ def _reconsider(waiter: Waiter, now_ns: int) -> None:
         if waiter.is_free_of(cell):
             continue
         finishing = waiter.frame.finishing
-        if severity(policy_of(cell)) or not could_ever(cell, place.units, place.own, finishing):
+        is_strict = severity(policy_of(cell)) and not is_question(cell, now_ns)
+        if is_strict or not could_ever(cell, place.units, place.own, finishing, now_ns):
             pump(give_up(waiter, place, now_ns), now_ns)
     if waiter.state == "waiting":
         pump(advance(waiter, now_ns), now_ns)
+
+
+def served(leases: Iterable[Lease], now_ns: int) -> None:
+    """A ledger has answered, or does not: serve who waits for that, and refuse who must not."""
+    for lease in leases:
+        cell = lease.cell
+        queue = cell.queue
+        if queue is not None and lease.error is not None and lease.on_error == "open":
+            lease.lend(max(0, queue.units - cell.free))
+        pump([cell], now_ns)
+        if queue is None or not queue.count or lease.is_question(now_ns):
+            continue
+        for waiter in [w for w in waiting if _waits_at(w, cell)]:
+            if waiter.state != "waiting":
+                continue
+            if lease.error is not None or not stays(waiter, cell):
+                pump(advance(waiter, now_ns), now_ns)
+            elif waiter.parking is not None and waiter.parking.loop is None:
+                stirred.append(waiter)  # a thread that runs an event loop waits no longer
+
+
+def _waits_at(waiter: Waiter, cell: Cell) -> bool:
+    return any(place.cell is cell and place.queue is not None for place in waiter.places)

@@ -11,11 +11,15 @@ from ..accounts import acquire, release, waiting
 from ..calls import Call
 from ..frames import Frame
 from ..kernel.nodes import Item
+from ..ledgers.courier import PATIENCE_SECONDS
 from ..tallies import Tally
-from .decisions import Delay, decide, warn
+from .decisions import Delay, Question, decide, warn
 from .parking import tell_stirred, watch_clock
 from .refusals import Refusal
 from .waiters import MAX_WAITERS, Waiter, line_up, stirred
+
+_MOST_QUESTIONS = 5
+"""What a ledger has given may be taken by somebody else before the call that asked."""
 
 
 def look_closely(
@@ -29,19 +33,43 @@ def look_closely(
 ) -> Refusal | Waiter | None:
     """Book what was left behind, then decide; tells of warnings. None: the units are held.
 
-    A `Waiter` stands in line already: have it wait, and it is granted or refused.
+    A `Waiter` stands in line already: have it wait, and it is granted or refused. Where it may
+    not wait, but a ledger has to be asked, this blocks until that answers.
     """
+    may_wait = may_wait and len(waiting) < MAX_WAITERS
+    tries = 0
+    while True:
+        answer = _look(
+            frame, items, call, tally,
+            priced=priced, may_wait=may_wait, may_ask=tries < _MOST_QUESTIONS,
+        )  # fmt: skip
+        if not isinstance(answer, Question):
+            return answer
+        tries += 1
+        for event in answer.events:
+            event.wait(PATIENCE_SECONDS)
+
+
+def _look(
+    frame: Frame,
+    items: Sequence[Item],
+    call: Call,
+    tally: Tally,
+    *,
+    priced: bool,
+    may_wait: bool,
+    may_ask: bool,
+) -> Refusal | Waiter | Question | None:
     frame.runtime.sweep()
     now_ns = frame.now_ns()
-    may_wait = may_wait and len(waiting) < MAX_WAITERS
     waiter: Waiter | None = None
     try:
         acquire()
-        decision = decide(frame, items, call, now_ns, may_wait=may_wait)
+        decision = decide(frame, items, call, now_ns, may_wait=may_wait, may_ask=may_ask)
         if isinstance(decision, Delay):
             waiter = Waiter(frame, items, call, tally, now_ns, holds=decision.holds, priced=priced)
             line_up(waiter, now_ns)
-        elif not isinstance(decision, Refusal):
+        elif isinstance(decision, list):
             tally.admitted += 1
     finally:
         release()
@@ -50,8 +78,9 @@ def look_closely(
     if waiter is not None:
         watch_clock(frame.runtime)
         return waiter
-    if isinstance(decision, Refusal):
+    if not isinstance(decision, list):
+        assert not isinstance(decision, Delay)
         return decision
     if decision:
-        warn(decision)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        warn(decision)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from ..accounts import acquire, release, waiting
@@ -21,6 +22,7 @@ from ..kernel.tree import Shortage, hold, room_of, shortages
 from ..policies import Policy, Terminate, severity
 from ..principals import is_exempt
 from ..termination import latch
+from .lending import ask, first_away, is_question, policy_of, refuse_away, without_credit
 from .places import goes_first
 from .refusals import Refusal, units_of
 
@@ -35,9 +37,22 @@ class Delay:
     holds: Sequence[Any]
 
 
+@dataclass(slots=True)
+class Question:
+    """Nothing was held; a ledger must be asked first. `events` tell of the answers."""
+
+    events: Sequence[Event]
+
+
 def decide(
-    frame: Frame, items: Sequence[Item], call: Call, now_ns: int, *, may_wait: bool = False
-) -> list[Cell] | Refusal | Delay:
+    frame: Frame,
+    items: Sequence[Item],
+    call: Call,
+    now_ns: int,
+    *,
+    may_wait: bool = False,
+    may_ask: bool = True,
+) -> list[Cell] | Refusal | Delay | Question:
     """Look closely: hold, or say who refuses, or what to wait for. Latches whoever must end.
 
     Returns the cells whose warn threshold a grant crossed.
@@ -46,29 +61,50 @@ def decide(
     if stopped is not None:
         return Refusal(frame, call, items, stopped, None)
     exempt = frame.principal is not None and is_exempt(frame.principal)
-    if frame.principal is not None or frame.draws or frame.aim is not None:
+    if frame.principal is not None or frame.draws or frame.aim is not None or frame.rates:
         bring_up_to_date(items, now_ns)
     obstacles = shortages(items, frame.finishing, exempt=exempt)
+    if obstacles:
+        obstacles = without_credit(obstacles)
     holds = own_holds() if waiting or obstacles else ()
     if waiting:
         obstacles += _queued(frame, items, obstacles, holds, exempt=exempt)
     if not obstacles:
         return grant(frame, items)
-    strict = [s for s in obstacles if not _lets_wait(s.cell, call)]
+    refusal = _refusal(frame, items, call, obstacles, holds, now_ns)
+    if refusal is not None:
+        return refusal
+    if may_wait:
+        return Delay(holds)
+    events = ask(obstacles, now_ns) if may_ask else ()
+    if events:
+        return Question(events)
+    worst = max(obstacles, key=lambda s: _order(s.cell))
+    after = retry_after(obstacles, now_ns)
+    return Refusal(frame, call, items, worst.cell.node, worst, retry_after=after)
+
+
+def _refusal(
+    frame: Frame,
+    items: Sequence[Item],
+    call: Call,
+    obstacles: list[Shortage],
+    holds: Sequence[Any],
+    now_ns: int,
+) -> Refusal | None:
+    """Say who refuses, whether or not the call could wait; None: nobody does."""
+    away = first_away(obstacles)
+    if away is not None:
+        return refuse_away(frame, call, items, away)
+    strict = [s for s in obstacles if not (_lets_wait(s.cell, call) or is_question(s.cell, now_ns))]
     if strict:
         return refuse(frame, items, call, strict, now_ns)
     hopeless = [
         s
         for s in obstacles
-        if not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing)
+        if not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing, now_ns)
     ]
-    if hopeless:
-        return refuse(frame, items, call, hopeless, now_ns)
-    if not may_wait:
-        worst = max(obstacles, key=lambda s: _order(s.cell))
-        after = retry_after(obstacles, now_ns)
-        return Refusal(frame, call, items, worst.cell.node, worst, retry_after=after)
-    return Delay(holds)
+    return refuse(frame, items, call, hopeless, now_ns) if hopeless else None
 
 
 def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
@@ -89,10 +125,12 @@ def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
 
 def bring_up_to_date(items: Iterable[Item], now_ns: int) -> None:
     """Let rates refill, and allowances collect what their parts have left."""
-    for _dim, _n, (cells, _above, _special) in items:
+    for _dim, n, (cells, _above, _special) in items:
         for cell in cells:
-            if cell.refill is not None:
+            if cell.refill is not None or cell.lease is not None:
                 refresh(cell, now_ns)
+                if cell.lease is not None:
+                    cell.lease.look(n)
             elif cell.node.kind == "token":
                 cell.node.owner.collect()
 
@@ -136,20 +174,11 @@ def _queued(
     return queued
 
 
-def policy_of(cell: Cell) -> Policy:
-    """What happens where this payer has not enough; a token goes by its resource."""
-    node = cell.node
-    policy: Policy = cell.policy or (
-        node.owner.pool.node.policy if node.kind == "token" else node.policy
-    )
-    return policy
-
-
 def _lets_wait(cell: Cell, call: Call) -> bool:
     return policy_of(cell).severity == 0 and severity(call.policy) == 0
 
 
-def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node]) -> bool:
+def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node], now_ns: int = 0) -> bool:
     """Whether waiting may help: others may give back, and time refills a rate.
 
     Not, without a top-up, above limit - spent of a budget, the burst of a rate or the slots of a
@@ -158,9 +187,11 @@ def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node]) -> bool
     limit = cell.limit
     if limit is None:
         return True
+    if cell.lease is not None and cell.lease.is_question(now_ns):
+        return n <= limit
     if cell.refill is not None:
         return n <= limit
-    spent = 0 if cell.level else cell.spent
+    spent = 0 if cell.level else cell.spent + cell.elsewhere
     keep = 0 if cell.node in finishing else cell.keep
     return n <= limit - spent - keep - own
 
@@ -170,6 +201,12 @@ def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
     longest = 0.0
     for shortage in obstacles:
         cell = shortage.cell
+        if cell.lease is not None and cell.limit is not None:
+            after = cell.lease.retry_after(now_ns)
+            if after is None or shortage.requested > cell.limit:
+                return None
+            longest = max(longest, after)
+            continue
         if cell.refill is None or cell.limit is None or shortage.requested > cell.limit:
             return None
         ahead = 0
@@ -310,8 +347,8 @@ def look_at_least(frame: Frame) -> Refusal | None:
         short = [
             shortage
             for shortage in shortages(items, frame.finishing)
-            if not _lets_wait(shortage.cell, PLAIN)
-            or not could_ever(shortage.cell, 1, 0, frame.finishing)
+            if not (_lets_wait(shortage.cell, PLAIN) or is_question(shortage.cell, now_ns))
+            or not could_ever(shortage.cell, 1, 0, frame.finishing, now_ns)
         ]
         return refuse(frame, (), PLAIN, short, now_ns) if short else None
     finally:

@@ -6,7 +6,7 @@ there is one per resource; each has its own for the longest wait. Not here: whos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,11 +17,14 @@ from anyio import from_thread
 from ..accounts import acquire, book_later, drain, release, rousers, waiting
 from ..errors import BlockingInEventLoop
 from ..kernel.nodes import Cell, Item, Node
+from ..ledgers import courier
+from ..ledgers.leases import Lease
 from ..loops import alarm, current_loop, post, post_soon
 from ..outcomes import tell_cut_wait, tell_wait, wait_began
 from ..runtime import Runtime
 from . import changes, waiters
 from .decisions import look_at_deadlines
+from .lending import first_stays
 from .refusals import Refusal
 from .waiters import Waiter, stirred
 
@@ -135,20 +138,14 @@ async def wait_async(waiter: Waiter) -> Refusal | None:
 
 def wait_sync(waiter: Waiter) -> Refusal | None:
     """The same for sync code, which blocks its thread."""
-    if waiter.state == "waiting" and current_loop() is not None:
-        _withdraw(waiter)
-        waited_for = waiter.waited_for
-        name = "its turn" if waited_for is None else f"{waited_for.kind} {waited_for.name!r}"
-        raise BlockingInEventLoop(
-            f"the call has to wait for {name}, and this thread runs an event loop: use `async "
-            "with` or an async function, run it in a worker thread, or refuse with "
-            "policy='reject'"
-        )
+    has_loop = current_loop() is not None
+    _refuse_on_loop(waiter, has_loop=has_loop)
     parking = ThreadParking(waiter)
     began_ns = wait_began(waiter)
     try:
         _park(waiter, parking)
         while waiter.state == "waiting":
+            _refuse_on_loop(waiter, has_loop=has_loop)
             parking.sleep()
             if waiter.state == "waiting":
                 look_again(waiter)
@@ -157,6 +154,19 @@ def wait_sync(waiter: Waiter) -> Refusal | None:
         _cut(waiter, began_ns, error)
         raise
     return waiter.refusal
+
+
+def _refuse_on_loop(waiter: Waiter, *, has_loop: bool) -> None:
+    """Nobody blocks an event loop, but for the answer of a ledger."""
+    if not has_loop or waiter.state != "waiting" or waiters.asks(waiter, waiter.frame.now_ns()):
+        return
+    _withdraw(waiter)
+    waited_for = waiter.waited_for
+    name = "its turn" if waited_for is None else f"{waited_for.kind} {waited_for.name!r}"
+    raise BlockingInEventLoop(
+        f"the call has to wait for {name}, and this thread runs an event loop: use `async with` "
+        "or an async function, run it in a worker thread, or refuse with policy='reject'"
+    )
 
 
 def _park(waiter: Waiter, parking: Any) -> None:
@@ -253,6 +263,20 @@ def _rouse() -> None:
 
 
 rousers.append(_rouse)
+
+
+def _served(leases: Sequence[Lease], now_ns: int) -> None:
+    """A ledger has answered these, or does not. Without the lock."""
+    try:
+        acquire()
+        changes.served(leases, now_ns)
+    finally:
+        release()
+    tell_stirred()
+
+
+courier.served = _served
+courier.stays = first_stays
 
 
 def serve_cells(cells: Iterable[Cell], now_ns: int) -> None:

@@ -24,11 +24,12 @@ from ..frames import Frame
 from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
 from ..kernel.tree import Shortage, room_of, shortages
-from ..policies import severity
+from ..ledgers.leases import Lease
 from ..principals import is_exempt
-from ..resources import Stake
+from ..stakes import Stake
 from ..tallies import Tally
-from .decisions import bring_up_to_date, could_ever, grant, policy_of, refuse, stopped_by
+from .decisions import bring_up_to_date, could_ever, grant, refuse, stopped_by
+from .lending import is_question, may_be_waited_for, policy_of, refuse_away, stays
 from .places import Place, alarm_ns, goes_first, is_first, join, leave
 from .refusals import Refusal
 
@@ -101,7 +102,7 @@ class Waiter:
         units: dict[QuotaCell, int] = {}  # one payer may be asked for several dimensions
         for _dim, n, (cells, _above, _special) in self.items:
             for cell in cells:
-                if isinstance(cell, QuotaCell) and n > 0 and severity(policy_of(cell)) == 0:
+                if isinstance(cell, QuotaCell) and n > 0 and may_be_waited_for(cell):
                     units[cell] = units.get(cell, 0) + n
         places = [Place(self, cell, n) for cell, n in units.items() if not self.is_free_of(cell)]
         if len(places) > 1:
@@ -217,7 +218,7 @@ def advance(waiter: Waiter, now_ns: int) -> list[Cell]:
         if waiter.is_free_of(place.cell):
             left += leave([place])
             continue
-        if not could_ever(place.cell, place.units, place.own, frame.finishing):
+        if not could_ever(place.cell, place.units, place.own, frame.finishing, now_ns):
             return left + give_up(waiter, place, now_ns)
         room = room_of(place.cell, frame.finishing)
         if place.queue is None:
@@ -229,8 +230,22 @@ def advance(waiter: Waiter, now_ns: int) -> list[Cell]:
             place = join(waiter, place)  # noqa: PLW2901 - it may be a new one
         if room >= place.units and is_first(place):
             continue
+        if place.cell.lease is not None and not _goes_on_asking(waiter, place, room, now_ns):
+            return left + give_up(waiter, place, now_ns)
         return left + _go_on_waiting(waiter, at, before)
     return left + _decide(waiter, now_ns)
+
+
+def _goes_on_asking(waiter: Waiter, place: Place, room: int, now_ns: int) -> bool:
+    """It waits for a ledger, or, after its answer, as its policies say."""
+    lease: Lease = place.cell.lease
+    if lease.error is not None:
+        return False
+    if not lease.is_question(now_ns):
+        return stays(waiter, place.cell)
+    if room < place.units:
+        lease.ask()
+    return True
 
 
 def _go_on_waiting(waiter: Waiter, at: int, before: int | None) -> list[Cell]:
@@ -294,6 +309,11 @@ def finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) ->
 def give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     """Waiting helps no more: others have used what it waited for, or the limit was lowered."""
     frame = waiter.frame
+    lease: Lease | None = place.cell.lease
+    if lease is not None and lease.error is not None:
+        waiter.blamed = place
+        waiter.refusal = refuse_away(frame, waiter.call, waiter.items, lease)
+        return finish(waiter, "refused", now_ns)
     room = max(0, room_of(place.cell, frame.finishing))
     short = Shortage(place.cell, place.units, room)
     waiter.blamed = place
@@ -316,9 +336,17 @@ def look_again(waiter: Waiter, now_ns: int) -> None:
 def _expire(waiter: Waiter, now_ns: int) -> None:
     """Refuse it if its longest wait is over."""
     is_over = waiter.expires_ns is not None and now_ns >= waiter.expires_ns
+    if is_over and waiter.expires_ns == waiter.since_ns and asks(waiter, now_ns):
+        return  # it does not wait for others, but what there is must be known
     if waiter.state == "waiting" and is_over:
         place = waiter.blamed or waiter.places[0]
         pump(give_up(waiter, place, now_ns), now_ns)
+
+
+def asks(waiter: Waiter, now_ns: int) -> bool:
+    """Whether it waits for nothing but the answer of a ledger."""
+    place = waiter.blamed
+    return place is not None and is_question(place.cell, now_ns)
 
 
 def is_behind_another(waiter: Waiter) -> bool:

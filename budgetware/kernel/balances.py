@@ -77,20 +77,38 @@ def balance(cell: Cell, *, finishing: bool = False) -> Balance:
     def show(units: int) -> Amount:
         return from_units(cell.dim, units)
 
-    free = cell.free + cell.returned
-    kept = 0 if finishing else min(cell.keep, max(0, free))
     limited = cell.limit is not None
-    spent, reserved = _used(cell)
+    if cell.lease is None:
+        free, granted = cell.free + cell.returned, cell.granted
+        spent, reserved = _used(cell)
+    else:
+        spent, reserved, granted, free = _shared(cell)
+    kept = 0 if finishing else min(cell.keep, max(0, free))
     return Balance(
         limit=None if cell.limit is None else show(cell.limit),
         warn=None if cell.warn is None else show(cell.warn),
         spent=show(spent),
         reserved=show(reserved),
-        granted=show(cell.granted + kept),
+        granted=show(granted + kept),
         remaining=show(max(0, free - kept)) if limited else None,
         overrun=show(max(0, -free)) if limited else from_units(cell.dim, 0),
         assumed=show(min(cell.assumed, spent)),
     )
+
+
+def _shared(cell: Cell) -> tuple[int, int, int, int]:
+    """(spent, reserved, granted, free) of a payer that other processes draw on, too.
+
+    As of the last answer of its ledger, with what happened here since.
+    """
+    reserved = max(0, cell.reserved)
+    limit = cell.limit or 0
+    if cell.refill is not None:
+        elsewhere = max(0, limit - cell.lease.cap)
+        return limit - elsewhere - cell.free - reserved, reserved, elsewhere, cell.free
+    spent = cell.elsewhere if cell.level else cell.spent + cell.elsewhere - cell.lease.before
+    granted = cell.granted + cell.lease.out_elsewhere()
+    return spent, reserved, granted, limit - spent - reserved - granted
 
 
 def _used(cell: Cell) -> tuple[int, int]:

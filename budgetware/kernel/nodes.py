@@ -49,7 +49,9 @@ class Cell:
         "warned",
     )
 
+    elsewhere: int = 0
     heir: Cell | None = None
+    lease: Any = None
     queue: Queue | None = None
     refill: Refill | None = None
     rank: tuple[int, int, int] = (0, 0, 0)
@@ -79,7 +81,7 @@ class Cell:
     @property
     def in_use(self) -> int:
         """Spent and reserved together: what a warn threshold is judged on."""
-        return self.base - self.granted - self.free - self.returned
+        return self.base - self.granted - self.free - self.returned + self.elsewhere
 
 
 class QuotaCell(Cell):
@@ -89,11 +91,16 @@ class QuotaCell(Cell):
     `heir` has what is left once a quota token is over. `is_watched` sends every hold down the
     close path. `spares_exempt`: it refuses no exempt principal. `policy` is its own, where it
     has one apart from its node's, and `wait_seconds` the longest wait for it.
+
+    Where other processes draw on it too, `lease` is what this one has of it, and `elsewhere` the
+    units that others have used: then base is what it has ever got.
     """
 
     __slots__ = (
+        "elsewhere",
         "heir",
         "is_watched",
+        "lease",
         "policy",
         "queue",
         "rank",
@@ -105,7 +112,9 @@ class QuotaCell(Cell):
     def __init__(
         self, node: Node, dim: str, limit: int | None, warn: int | None = None, keep: int = 0
     ) -> None:
+        self.elsewhere = 0
         self.heir = None
+        self.lease = None
         self.queue = None
         self.refill = None
         self.is_watched = False
@@ -195,14 +204,20 @@ def payers(chain: Sequence[Node], dim: str) -> Payers:
             above.append((cell, via))
         if dim in node.lent:
             via = cell
-    return tuple(cells), tuple(above), dim == "memory" or bool(above)
+    is_special = dim == "memory" or bool(above) or any(is_prompt(cell) for cell in cells)
+    return tuple(cells), tuple(above), is_special
 
 
 def joined(payers: Payers, others: Sequence[Cell]) -> Payers:
     """These payers, and others that are not of the tasks' tree; nobody pays twice for one draw."""
     cells, above, is_special = payers
     cells += tuple([cell for cell in others if cell not in cells])
-    return cells, above, is_special or any(cell.level for cell in others)
+    return cells, above, is_special or any(cell.level or is_prompt(cell) for cell in others)
+
+
+def is_prompt(cell: Cell) -> bool:
+    """Whether the end of each hold on a cell is reported."""
+    return cell.lease is not None and cell.lease.is_prompt
 
 
 def refloor(cell: Cell) -> None:
@@ -218,11 +233,17 @@ def refloor(cell: Cell) -> None:
     elif cell.warn is None or cell.warned:
         cell.floor = cell.keep
     else:
-        cell.floor = max(cell.keep, cell.base - cell.granted - cell.returned - cell.warn)
+        in_all = cell.base - cell.granted - cell.returned + cell.elsewhere
+        cell.floor = max(cell.keep, in_all - cell.warn)
+    if cell.lease is not None and cell.floor < cell.lease.floor:
+        cell.floor = cell.lease.floor
 
 
 def refresh(cell: Cell, now_ns: int) -> None:
-    """Put into a rate what has come since; what does not fit is lost."""
+    """Put into a rate what has come since; what does not fit is lost. End a lease in time."""
+    lease = cell.lease
+    if lease is not None and now_ns >= lease.deadline_ns:
+        lease.lapse()
     refill = cell.refill
     if refill is None:
         return

@@ -6,6 +6,9 @@ when. A full bucket stops the clock: what does not fit is not owed.
 
 from __future__ import annotations
 
+NEVER_NS = 1 << 80
+"""Later than any time."""
+
 
 class Refill:
     """`value` units per `period_ns`, into a bucket that holds `most` at once."""
@@ -41,7 +44,9 @@ class Refill:
     def ready_ns(self, deficit: int) -> int:
         """When `deficit` more units will have come. Source: the inverse of `due`, rounded up."""
         units = self.given + deficit
-        return self.anchor_ns + -(-units * self.period_ns // self.value)
+        if units > 0 and not self.value:
+            return NEVER_NS
+        return self.anchor_ns + -(-units * self.period_ns // (self.value or 1))
 
     def wait_seconds(self, deficit: int, now_ns: int) -> float:
         """Seconds from now until then."""
@@ -51,7 +56,8 @@ class Refill:
         """Go on at another rate; the part of a unit that has come by now is kept."""
         begun = (now_ns - self.anchor_ns) * self.value - self.given * self.period_ns
         self.stop(now_ns)
-        self.anchor_ns -= max(0, begun) * period_ns // (self.period_ns * value)
+        if value:
+            self.anchor_ns -= max(0, begun) * period_ns // (self.period_ns * value)
         self.value = value
         self.period_ns = period_ns
         self.most = most

@@ -181,6 +181,8 @@ def _book(item: Item, held: int, booked: int, assumed: int, crossed: list[Cell])
             cell.free += rest
             if rest:
                 _touched(cell, crossed)
+        if cell.lease is not None:
+            cell.lease.touch()
         if cell is carved:
             deeper = max(0, -cell.free) - debt
     if carved is not None:

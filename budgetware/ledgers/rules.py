@@ -41,6 +41,7 @@ def sync(node: NodeRow, leases: Mapping[str, LeaseRow], claim: Claim, now_us: in
         row = LeaseRow(claim.holder)
     others = [other for other in leases.values() if other is not row and not other.is_over]
     refill(node, now_us)
+    shares = node.shares
     step = Step(Grant(claim.node, claim.epoch, "ok"), [row])
     _reap(node, others, now_us, step)
     others = [other for other in others if not other.is_over]
@@ -51,12 +52,14 @@ def sync(node: NodeRow, leases: Mapping[str, LeaseRow], claim: Claim, now_us: in
     row.is_over = claim.is_last and (is_rate or not claim.held)
     if is_rate:
         _divide(node, row, others, claim, now_us)
-        granted = _pour(node, row, claim, now_us)
+        granted = _pour(node, row, others, claim, now_us)
     else:
         granted = _grant(node, row, others, claim, now_us)
     _stand_in_line(node, row, claim, granted, now_us)
     if row.is_over:
         row.demand = 0
+    if node.shares != shares:
+        node.anchor_us = max(node.anchor_us, now_us)
     node.touched_us = now_us
     used, out, stranded = before
     changes = node.used - used, node.out - out, node.stranded - stranded
@@ -138,9 +141,11 @@ def _grant(node: NodeRow, row: LeaseRow, others: list[LeaseRow], claim: Claim, n
 def _stand_in_line(node: NodeRow, row: LeaseRow, claim: Claim, granted: int, now_us: int) -> None:
     """Whoever waits, and has not got enough, keeps the place it had, or goes to the end.
 
-    Of a rate enough will come, if only the holder's part of the bucket is large enough.
+    Of a rate, who has a share gets enough in time, for its part of the bucket is large enough.
     """
-    has = row.cap if node.terms.kind == "rate" else granted
+    has = granted
+    if node.terms.kind == "rate":
+        has = row.cap if row.share else claim.held + granted
     if claim.waits and has < claim.head and not claim.is_last:
         row.head = claim.head
         row.ticket_us = row.ticket_us or now_us
@@ -149,14 +154,20 @@ def _stand_in_line(node: NodeRow, row: LeaseRow, claim: Claim, granted: int, now
 
 
 def refill(node: NodeRow, now_us: int) -> None:
-    """Put into the ledger's own bucket what has come since, but for the shares of holders."""
+    """Put into the ledger's own bucket what has come since, but for the shares of holders.
+
+    The time that makes no whole millionth yet counts the next time: a slow rate is asked often.
+    """
     terms = node.terms
     if terms.kind != "rate":
         return
     passed_us = max(0, now_us - node.anchor_us)
     fine = max(0, terms.value * FINE - node.shares)
-    node.level_micro += passed_us * fine * MICRO // (terms.period_us * FINE)
-    node.anchor_us = max(node.anchor_us, now_us)
+    gained = passed_us * fine * MICRO // (terms.period_us * FINE)
+    if fine:
+        passed_us = -(-gained * terms.period_us * FINE // (fine * MICRO))
+    node.level_micro += gained
+    node.anchor_us += passed_us
     _clip(node)
 
 
@@ -167,27 +178,43 @@ def _clip(node: NodeRow) -> None:
 def _divide(
     node: NodeRow, row: LeaseRow, others: list[LeaseRow], claim: Claim, now_us: int
 ) -> None:
-    """Set a holder's share: max-min fair by demand, within what others have left for now.
-
-    It grows by half of what is left each time, so that who comes first does not take all.
-    """
-    if now_us < node.recover_us:
-        return
-    terms = node.terms
-    all_of_it = terms.value * FINE
-    free = max(0, all_of_it - (node.shares - row.share))
-    fair = _fair(all_of_it, [row.demand * FINE, *(other.demand * FINE for other in others)])
-    share = min(row.demand * FINE, fair, free)
-    if share > row.share:
-        share = min(share, row.share - (row.share - free) // 2)
-    room = max(0, terms.burst - (node.caps - row.cap) - _ahead(row, others))
-    part = -(-terms.burst * share // all_of_it)
-    cap = min(room, max(part, claim.head if row.demand else 0))
+    """Set a holder's part of the refill and of the bucket."""
+    share, cap = row.share, row.cap
     if claim.is_last:
         share = cap = 0
+    elif now_us >= node.recover_us:
+        share, cap = _part(node, row, others, claim)
     node.shares += share - row.share
     node.caps += cap - row.cap
     row.share, row.cap = share, cap
+
+
+def _part(node: NodeRow, row: LeaseRow, others: list[LeaseRow], claim: Claim) -> tuple[int, int]:
+    """Share and cap of a holder: max-min fair by demand, within what others have left for now.
+
+    The share grows by half of what is left each time, so that who comes first does not take all.
+    Whoever waits for more than its part of the bucket will hold has no share: what comes goes into
+    the ledger's own bucket, for those in line, one after the other.
+    """
+    terms = node.terms
+    all_of_it = terms.value * FINE
+    free = max(0, all_of_it - (node.shares - row.share))
+    due = _due(node, row, others)
+    share = min(due, free)
+    if share > row.share:
+        share = min(share, row.share - (row.share - free) // 2)
+    room = max(0, terms.burst - (node.caps - row.cap) - _ahead(row, others))
+    part = min(room, terms.burst * due // all_of_it)
+    head = claim.head if row.demand else 0
+    if not part or (claim.waits and part < head):
+        return 0, min(room, head)
+    return share, min(room, max(1, head, terms.burst * share // all_of_it))
+
+
+def _due(node: NodeRow, row: LeaseRow, others: list[LeaseRow]) -> int:
+    """The share a holder has when all of them are balanced."""
+    demands = [lease.demand * FINE for lease in (row, *others)]
+    return min(row.demand * FINE, _fair(node.terms.value * FINE, demands))
 
 
 def _fair(total: int, demands: list[int]) -> int:
@@ -205,12 +232,17 @@ def _fair(total: int, demands: list[int]) -> int:
     return max(level, left)
 
 
-def _pour(node: NodeRow, row: LeaseRow, claim: Claim, now_us: int) -> int:
+def _pour(node: NodeRow, row: LeaseRow, others: list[LeaseRow], claim: Claim, now_us: int) -> int:
     """How many units go from the ledger's bucket into the holder's, or back."""
     units = row.cap - claim.held
     if units > 0 and not claim.is_last:
         is_shut = now_us < node.recover_us or node.latch or not row.demand
-        units = 0 if is_shut else max(0, min(units, node.level_micro // MICRO))
+        units = (
+            0 if is_shut else max(0, min(units, node.level_micro // MICRO - _ahead(row, others)))
+        )
+    if not row.share:  # nothing comes into its bucket by itself, so it needs no room for more
+        node.caps += max(0, claim.held + units) - row.cap
+        row.cap = max(0, claim.held + units)
     node.level_micro -= units * MICRO
     _clip(node)
     return units
@@ -257,16 +289,24 @@ def _retry_ms(
         return -(-(node.recover_us - now_us) // 1_000)
     retry_us = max(LEAST_RETRY_US, min(MOST_RETRY_US, row.ttl_us // 20))
     if node.terms.kind == "rate":
-        all_of_it = node.terms.value * FINE
-        is_balanced = node.shares >= all_of_it - FINE or row.share >= row.demand * FINE
-        fair = _fair(all_of_it, [lease.demand * FINE for lease in (row, *others)])
-        is_fair = row.share + FINE >= min(row.demand * FINE, fair)
-        return None if not row.demand or (is_balanced and is_fair) else retry_us // 1_000
+        due = _due(node, row, others)
+        is_short = row.share < due and node.terms.burst * due >= node.terms.value * FINE
+        if row.ticket_us:
+            retry_us = _turn_us(node, row, others, claim.held + granted)
+        return -(-retry_us // 1_000) if row.ticket_us or is_short else None
     if granted >= claim.need:
         return None
     if node.out == row.units:  # nobody else has any to give back
         retry_us = max(LEAST_RETRY_US, min(MOST_RETRY_US, row.ttl_us // 5))
     return retry_us // 1_000
+
+
+def _turn_us(node: NodeRow, row: LeaseRow, others: list[LeaseRow], has: int) -> int:
+    """When enough will have come for a holder in line, and for those before it."""
+    fine = max(1, node.terms.value * FINE - node.shares)
+    short_micro = (_ahead(row, others) + row.head - has) * MICRO - node.level_micro
+    turn_us = -(-short_micro * node.terms.period_us * FINE // (fine * MICRO))
+    return max(LEAST_RETRY_US, min(turn_us, row.ttl_us // 3))
 
 
 def define(
@@ -307,6 +347,7 @@ def define(
     if (node.terms, node.definition, node.declared) == (new.terms, new.definition, declared):
         return None
     refill(node, now_us)
+    node.anchor_us = max(node.anchor_us, now_us)
     node.terms, node.definition, node.declared = new.terms, new.definition, declared
     node.revision += 1
     node.touched_us = now_us

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from ..errors import ManifestError
 from ..kernel.dims import declare, show
+from ..quotas import ON_LEDGER_ERROR
 from .definition import Manifest, Template
 from .lines import MAX_DEPTH, MAX_NUMBER, Path, find_lines
 from .parents import check_parents, parents_first, texts_of
 from .principals import PrincipalDraft, read_principal
 from .problems import Problem, Problems, manifest_error, shown_file
-from .resources import EXAMPLE, ON_LEDGER_ERROR, Draft, read_resource
+from .resources import EXAMPLE, Draft, read_resource
 from .section import Section
 from .settings import check_keys, ledger, read_dimensions, read_prices
 from .templates import read_template
@@ -138,6 +139,7 @@ class _Reading:
             "prices": read_prices(root),
             "lease_seconds": root.get("lease_seconds", duration),
             "durability": root.get("durability", one_of("normal", "full", "none")),
+            "record_usage": root.get("record_usage", flag),
             "on_ledger_error": root.get("on_ledger_error", one_of(*ON_LEDGER_ERROR)),
         }
         self._read_resources()

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from ..kernel.dims import declare, is_declared
 from ..policies import Policy
-from ..quotas import Capacity, Concurrency, QuotaLimit, Rate, Resource, check_kind
+from ..quotas import (
+    ON_LEDGER_ERROR,
+    STRANDED,
+    Capacity,
+    Concurrency,
+    QuotaLimit,
+    Rate,
+    Resource,
+    check_kind,
+)
 from .enforcement import read_policy
 from .section import Section
 from .values import amount, count, dimension, flag, name, one_of, period, wait, word
@@ -26,9 +36,9 @@ KEYS: Final = (
     "parent",
     "per_call",
     "stranded",
+    "max_lease",
     "on_ledger_error",
 )
-ON_LEDGER_ERROR: Final = ("lease", "reject", "open")
 EXAMPLE: Final = '{ type = "rate", value = 1_000, period = "minute" }'
 _LIMIT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "rate": ("type", "value", "period", "max"),
@@ -63,15 +73,16 @@ def read_resource(section: Section) -> Draft | None:
     if table is not None:
         table.only(limit_keys(table), "this limit")
     policy = read_policy(section, "enforcement")
-    given: dict[str, str | float | None] = {
+    given: dict[str, object] = {
         "max_wait": section.get("max_wait", wait),
         "unit": section.get("unit", word),
         "units": section.get("units", word),
         "parent": section.get("parent", name),
+        "per_call": section.get("per_call", flag),
+        "max_lease": section.get("max_lease", partial(amount, dim)),
+        "stranded": section.get("stranded", one_of(*STRANDED)),
+        "on_ledger_error": section.get("on_ledger_error", one_of(*ON_LEDGER_ERROR)),
     }
-    section.get("per_call", flag)
-    section.get("stranded", one_of("keep", "free"))
-    section.get("on_ledger_error", one_of(*ON_LEDGER_ERROR))
     if limit is None or section.problems.count > before:
         return None
     return draft(section, ("limit",), dim, limit, policy, given)
@@ -83,7 +94,7 @@ def draft(
     dim: str | None,
     limit: QuotaLimit,
     policy: Policy | None,
-    given: Mapping[str, str | float | None],
+    given: Mapping[str, object],
 ) -> Draft | None:
     """Make a resource that declares nothing; what cannot be is a problem at `path`."""
     fields: dict[str, Any] = {key: value for key, value in given.items() if value is not None}

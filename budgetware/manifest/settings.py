@@ -28,6 +28,7 @@ KEYS: Final = (
     "prices",
     "lease_seconds",
     "durability",
+    "record_usage",
     "on_ledger_error",
 )
 _PRICES: Final = '[prices."gpt-4o-mini"] with input = "0.15" and output = "0.60"'

@@ -112,6 +112,8 @@ def _balance(cell: Cell, now_ns: int) -> tuple[int, int]:
     """
     reserved = max(0, cell.reserved)
     refill, limit = cell.refill, cell.limit
+    if cell.lease is not None:
+        limit = cell.lease.cap
     if refill is None or limit is None:
         return 0 if cell.level else cell.spent, reserved
     out = max(0, limit - cell.free - copy(refill).due(now_ns))

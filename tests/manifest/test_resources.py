@@ -159,8 +159,17 @@ def test_key_that_cannot_be_says_why(line: str, said: str) -> None:
 
 
 def test_what_is_for_ledgers_is_accepted() -> None:
-    found = resource("per_call = true", 'stranded = "free"', 'on_ledger_error = "open"')
-    assert found == Resource("r", Rate(10, "minute"))
+    found = resource(
+        "per_call = true", "max_lease = 5", 'stranded = "free"', 'on_ledger_error = "open"'
+    )
+    assert found == Resource(
+        "r",
+        Rate(10, "minute"),
+        per_call=True,
+        max_lease=5,
+        stranded="free",
+        on_ledger_error="open",
+    )
 
 
 def test_dollars_are_no_slots() -> None:

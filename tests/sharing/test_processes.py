@@ -129,7 +129,7 @@ def test_a_manifest_in_the_folder_is_not_looked_for(tmp_path: Path) -> None:
     [
         (None, "ManifestError"),
         ("[resources.org]\n", "ManifestError"),
-        ('ledger = "sqlite:///x.db"\n', "ConfigurationError"),
+        ('ledger = "sqlite:///missing/x.db"\n', "ConfigurationError"),
     ],
 )
 def test_a_manifest_of_the_environment_that_is_wrong_is_told_at_first_use(

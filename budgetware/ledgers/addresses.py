@@ -1,0 +1,63 @@
+"""From the address of a ledger to the ledger. Not here: opening it."""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
+from ..kernel.dims import show
+from .protocol import Ledger
+
+MEMORY = "memory://"
+SCHEMES = (MEMORY, "sqlite:///", "redis://", "rediss://", "valkey://")
+DURABILITIES = ("normal", "full", "none")
+
+
+def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
+    """Return the ledger of an address, not opened yet; None for the memory of this process.
+
+    One that is a ledger already is returned as it is.
+
+    Raises:
+        ConfigurationError: it is no address of a ledger, or has no such durability. The message
+            does not repeat the address, as that may hold a password.
+    """
+    if durability not in (None, *DURABILITIES):
+        raise ConfigurationError(f"durability={str(durability)[:40]!r}: give one of {DURABILITIES}")
+    if address == MEMORY:
+        return None
+    if all(callable(getattr(address, name, None)) for name in ("open", "define", "sync", "close")):
+        return cast("Ledger", address)
+    if not isinstance(address, str):
+        raise ConfigurationError(f"ledger={show(address)}: give its address, or a Ledger")
+    if not address.startswith(SCHEMES) or not address.isprintable() or len(address) > 2_048:
+        known = ", ".join(SCHEMES)
+        raise ConfigurationError(
+            f"ledger=…: this is no address of a ledger: give one that begins with {known}"
+        )
+    if address.startswith("sqlite:"):
+        from .sqlite import SqliteLedger
+
+        if durability == "none":
+            raise ConfigurationError(
+                "durability='none' is for Redis: SQLite has 'normal' and 'full'"
+            )
+        return SqliteLedger(
+            _path_of(address), durability="full" if durability == "full" else "normal"
+        )
+    from .redis import RedisLedger
+
+    return RedisLedger(address, durability=durability)
+
+
+def _path_of(address: str) -> str:
+    """`sqlite:///file` is a file here, `sqlite:////tmp/file` one from the root."""
+    parts = urlsplit(address)
+    path = address.removeprefix("sqlite:///").partition("?")[0]
+    if not path or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "a SQLite ledger is a file and takes no parameters: write sqlite:///budgetware.db, or "
+            "sqlite:////var/lib/agents/budgetware.db for one from the root"
+        )
+    return path

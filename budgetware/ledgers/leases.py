@@ -1,0 +1,401 @@
+"""What this process has of a shared node: the holder's side of a lease.
+
+The cell of a leased node holds what was leased, and calls are served from that alone. When it
+runs low, or short, the ledger is asked for more; how long that takes, and whether it answers at
+all, is nothing that anything here waits for. At every instant
+
+    used since the last answer + reserved + free = what the ledger has given
+
+Everything here runs under the lock of accounts. Not here: asking (`courier`), and who waits for
+the answer (`admission`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Literal
+
+from ..errors import LedgerUnavailable
+from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
+from ..kernel.refill import NEVER_NS, Refill
+from .desk import Desk
+from .stocks import demand_of, stock_of
+from .terms import FINE, Claim, Grant, NodeState, Terms
+
+OnLedgerError = Literal["lease", "reject", "open"]
+_FORGOTTEN_NS = 12 * 3_600 * 1_000_000_000
+"""A holder that has not been answered for so long may be forgotten by the ledger soon."""
+_LEAST_RETRY_NS = 20_000_000
+
+
+class Lease:
+    """What this process has of one node, and how it stands with the ledger.
+
+    Attributes:
+        node: its key in the ledger.
+        cell: where calls are served from it.
+        is_per_call: hold nothing in stock, and report the end of each call.
+        most: the most units to have in stock; None: what it uses in a second.
+        on_error: what happens while the ledger is away.
+        floor: below so much free the next hold is looked at closely, to ask for more in time.
+        deadline_ns: when it ends, on this process's own clock.
+        error: why the ledger cannot be asked now; None: it can.
+        latch: why the node takes no more reservations; `""`: it does.
+        before: units that its cell counted before it was leased.
+        touched: how many holds have ended.
+        beat_ns: the longest time between two claims, for who must hear of a latch.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        cell: QuotaCell,
+        terms: Terms,
+        desk: Desk,
+        now_ns: int,
+        *,
+        revision: int = 0,
+        is_per_call: bool = False,
+        most: int | None = None,
+        on_error: OnLedgerError = "lease",
+    ) -> None:
+        self.node = node
+        self.cell = cell
+        self.terms = terms
+        self.desk = desk
+        self.revision = revision
+        self.is_per_call = is_per_call
+        self.most = most
+        self.on_error: OnLedgerError = on_error
+        self.floor = 0
+        self.deadline_ns = NEVER_NS
+        self.due_ns: int | None = None
+        self.asking: Claim | None = None
+        self.asked_ns = 0
+        self.error: LedgerUnavailable | None = None
+        self.latch = ""
+        self.beat_ns = NEVER_NS
+        self.is_stirred = False
+        self.is_closed = False
+        self.lent = 0
+        self.share = self.cap = 0
+        self.on_latch: Callable[[str], object] | None = None
+        self.on_news: Callable[[Grant], object] | None = None
+        self._acked_ns = now_ns
+        self._out = self._own = self._base = self._epoch = self._extra = self._largest = (
+            self._covered
+        ) = 0
+        self.before = self._offset = cell.spent
+        self._refused_ns = self._renewals = 0
+        self.touched = self._claimed_touch = self._acked_touch = 0
+        self._known: Grant | None = None
+        self._listeners: list[Event] = []
+        self._put_on(cell, terms, now_ns)
+
+    def _put_on(self, cell: QuotaCell, terms: Terms, now_ns: int) -> None:
+        """Empty the cell: what it has is what it gets from now on."""
+        cell.base -= cell.free
+        cell.free = 0
+        cell.level = terms.kind == "concurrency" or cell.dim == "memory"
+        cell.lease = self
+        cell.spares_exempt = terms.kind != "concurrency" and cell.node.kind != "task"
+        if terms.kind == "rate":
+            cell.refill = Refill(0, terms.period_us * 1_000 * FINE, 0, now_ns)
+        self._set_terms(terms)
+
+    def change(self, terms: Terms) -> None:
+        """The definition was changed, here or elsewhere; what is leased stays."""
+        self._set_terms(terms)
+        self._refused_ns = 0
+
+    def seen(self, state: NodeState) -> None:
+        """Take what the ledger said of the node before any claim."""
+        self.latch = state.latch
+        self.revision = state.revision
+        self.cell.elsewhere = state.used + state.stranded
+        self._out = state.out
+
+    def _set_terms(self, terms: Terms) -> None:
+        self.terms = terms
+        self.cell.limit = terms.burst if terms.kind == "rate" else terms.value
+        refloor(self.cell)
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the end of each hold is of interest at once."""
+        return self.is_per_call or self.terms.kind == "concurrency"
+
+    @property
+    def holder(self) -> str:
+        """The name it has at the ledger."""
+        return f"{self.desk.holder}.{self._renewals}" if self._renewals else self.desk.holder
+
+    # What calls ask of it.
+
+    def is_question(self, now_ns: int) -> bool:
+        """Whether the ledger might have more: nobody knows until it answers."""
+        if self.error is not None or self.latch or self.is_closed:
+            return False
+        claim = self.asking
+        is_asked = claim is not None and claim.need > 0
+        return is_asked or now_ns >= self._refused_ns
+
+    def retry_after(self, now_ns: int) -> float | None:
+        """Seconds until asking again may help; None: it is used up."""
+        known = self._known
+        gone = 0 if known is None else known.used + known.stranded
+        if self.terms.kind == "capacity" and gone >= self.terms.value and self.error is None:
+            return None
+        return max(_LEAST_RETRY_NS, self._refused_ns - now_ns) / 1e9
+
+    def look(self, units: int) -> None:
+        """A call of so many units comes: ask for more if that leaves little."""
+        self._largest = max(self._largest, units)
+        if self.floor and self.cell.free - units < self.floor:
+            self.ask()
+
+    def ask(self) -> None:
+        """Have the ledger asked, unless it is being asked already."""
+        if self.error is not None or self.is_closed:
+            return
+        self.floor = 0
+        refloor(self.cell)
+        if self.asking is None:
+            self.desk.ring(self)
+
+    def ask_for(self, units: int) -> Event:
+        """Ask for units that no waiter in line stands for; the event tells of the answer."""
+        self._extra += units
+        event = Event()
+        self._listeners.append(event)
+        self.ask()
+        return event
+
+    def touch(self) -> None:
+        """A hold has ended."""
+        self.touched += 1
+        if self.is_stirred or self.is_closed:
+            return
+        if self.is_per_call:
+            self.is_stirred = True
+            self.desk.ring(self)
+        elif self.terms.kind == "concurrency" or (self.due_ns is None and self.asking is None):
+            self.is_stirred = True
+            self.desk.ring(self, later=True)
+
+    def has_acknowledged(self, touched: int) -> bool:
+        """Whether the ledger knows of so many ended holds."""
+        return self._acked_touch >= touched
+
+    def lend(self, units: int) -> None:
+        """Let a call through that the ledger was not asked for; it is booked later, as debt."""
+        self.lent += units
+        self.cell.free += units
+        self.cell.base += units
+
+    def lapse(self) -> None:
+        """Its time is over: what is free is no longer this process's."""
+        cell = self.cell
+        self.deadline_ns = NEVER_NS
+        self._refused_ns = 0
+        self.share = self.cap = 0
+        self._set_share(self._acked_ns)
+        self._give(max(0, cell.free))
+        refloor(cell)
+
+    def _give(self, units: int) -> None:
+        self.cell.free -= units
+        self.cell.base -= units
+
+    def _set_share(self, now_ns: int) -> None:
+        refill = self.cell.refill
+        if refill is not None:
+            refill.change(self.share, refill.period_ns, self.cap, now_ns)
+
+    # What goes to the ledger, and comes back.
+
+    def claim(self, now_ns: int, *, waits: bool, is_last: bool = False) -> Claim:
+        """Make the next claim; it stands until it is answered.
+
+        Args:
+            waits: whether the first in line stays there if there is not enough.
+            is_last: the service closes.
+        """
+        cell, terms = self.cell, self.terms
+        refresh(cell, now_ns)
+        if now_ns - self._acked_ns > _FORGOTTEN_NS:
+            self._begin_anew()
+        self._give(min(self.lent, max(0, cell.free)))
+        self.lent = 0
+        queue = cell.queue
+        waiting = (queue.units if queue is not None else 0) + self._extra
+        first = queue.first() if queue is not None and queue.count else None
+        used = cell.spent - self._offset
+        if terms.kind == "rate":
+            held, want = cell.free, 0
+        else:
+            want = self._keep(now_ns, waiting, used, is_last=is_last)
+            self._covered = max(0, -cell.free)
+            held = cell.reserved + cell.granted + max(0, cell.free)
+        free = max(0, cell.free)
+        self._epoch += 1
+        self.asked_ns = now_ns
+        self.is_stirred = False
+        self._claimed_touch = self.touched
+        self.asking = Claim(
+            self.node,
+            self.holder,
+            self._epoch,
+            used=0 if cell.level else used,
+            held=held,
+            want=want,
+            need=max(0, waiting - free),
+            head=0 if first is None else max(0, first.units - (0 if cell.refill else free)),
+            waits=waits and first is not None,
+            demand=self._demand(now_ns, waiting, used) if not is_last else 0,
+            share=self.share,
+            cap=self.cap,
+            ttl_ms=self.desk.ttl_ms,
+            revision=self.revision,
+            is_last=is_last,
+        )
+        self.due_ns = None
+        return self.asking
+
+    def _keep(self, now_ns: int, waiting: int, used: int, *, is_last: bool) -> int:
+        """Give back what it does not need; return what it would like to have on top."""
+        free = max(0, self.cell.free)
+        recent = used - self._base
+        is_idle = recent <= 0 and not waiting and self.cell.reserved <= 0
+        is_wanted = self._known is not None and self._known.is_wanted
+        stock = 0
+        if not (self.is_prompt or is_idle or is_last or is_wanted):
+            passed_ns = now_ns - self._acked_ns
+            stock = stock_of(self.terms.value, recent, passed_ns, self._largest, self.most)
+        keep = 0 if is_last else min(free, max(waiting, stock))
+        self._give(free - keep)
+        return max(0, stock - keep)
+
+    def _demand(self, now_ns: int, waiting: int, used: int) -> int:
+        """Of a rate: what it could use per period."""
+        if self.terms.kind != "rate":
+            return 0
+        recent = used - self._base + max(0, self.cell.reserved)
+        return demand_of(self.terms, recent, now_ns - self._acked_ns, is_short=waiting > 0)
+
+    def answered(self, grant: Grant, now_ns: int) -> None:
+        """Take what the ledger has given."""
+        claim = self.asking
+        assert claim is not None and claim.epoch == grant.epoch
+        self.asking = None
+        self.error = None
+        self._extra = 0
+        self._acked_touch = self._claimed_touch
+        if grant.outcome in ("stale", "undefined"):
+            self._lose(grant, now_ns)
+        else:
+            self._take(claim, grant, now_ns)
+        self._tell()
+
+    def _take(self, claim: Claim, grant: Grant, now_ns: int) -> None:
+        cell = self.cell
+        self._base = claim.used if not cell.level else cell.spent - self._offset
+        self._acked_ns = now_ns
+        self._known = grant
+        self._out = grant.out
+        self._own = claim.held + grant.granted
+        self.revision = grant.revision
+        if grant.terms is not None:
+            self._set_terms(grant.terms)
+        mine = claim.used + self._offset - self.before
+        cell.elsewhere = grant.used - mine + grant.stranded
+        if self.terms.kind == "rate":
+            self._take_share(grant, now_ns)
+        else:
+            cell.free += self._covered
+            cell.base += self._covered
+            self._covered = 0
+        cell.free += grant.granted
+        cell.base += grant.granted
+        ttl_ns = claim.ttl_ms * 1_000_000
+        self.deadline_ns = NEVER_NS if claim.is_last else self.asked_ns + ttl_ns * 9 // 10
+        self.latch = grant.latch
+        self._refused_ns = 0
+        if grant.retry_ms is not None or grant.granted < claim.need:
+            retry_ms = max(20, self.desk.ttl_ms // 20 if grant.retry_ms is None else grant.retry_ms)
+            self._refused_ns = now_ns + retry_ms * 1_000_000
+        self._plan(now_ns, ttl_ns)
+
+    def _take_share(self, grant: Grant, now_ns: int) -> None:
+        """Refill at another rate; what came at a higher one since it was asked is given back."""
+        cell = self.cell
+        refresh(cell, now_ns)
+        if grant.share < self.share:
+            passed_ns = now_ns - self.asked_ns
+            period_ns = self.terms.period_us * 1_000 * FINE
+            self._give(-(-passed_ns * (self.share - grant.share) // period_ns))
+        self.share, self.cap = grant.share, grant.cap
+        self._set_share(now_ns)
+
+    def _plan(self, now_ns: int, ttl_ns: int) -> None:
+        """When to ask next, if nothing happens before."""
+        cell = self.cell
+        has_queue = cell.queue is not None and cell.queue.count > 0
+        is_told = cell.level or cell.spent - self._offset == self._base
+        is_empty = cell.base == cell.spent and cell.free == 0 and not self.share and is_told
+        next_ns = NEVER_NS if is_empty and not has_queue else now_ns + ttl_ns // 3
+        if has_queue or self.terms.kind == "rate":
+            next_ns = min(next_ns, self._refused_ns or NEVER_NS)
+        next_ns = min(next_ns, now_ns + self.beat_ns)
+        self.due_ns = None if next_ns >= NEVER_NS else next_ns
+        is_stocked = not self.is_prompt and not self._refused_ns
+        self.floor = max(0, cell.free) // 4 if is_stocked else 0
+        if self.latch:
+            self.floor = GUARDED
+        refloor(cell)
+
+    def _lose(self, grant: Grant, now_ns: int) -> None:
+        """The ledger knows nothing of it: nothing is granted until that is cleared up."""
+        self.lapse()
+        self._covered = 0
+        if grant.outcome == "stale":
+            self._begin_anew()
+            self.due_ns = now_ns
+            return
+        what = self.node.partition("/")[2]
+        self.error = LedgerUnavailable(
+            f"the ledger knows nothing of {what!r} (any more): define it again; until then "
+            "nothing is granted"
+        )
+        self.due_ns = now_ns + max(_LEAST_RETRY_NS, self.desk.ttl_ms * 1_000_000 // 20)
+
+    def _begin_anew(self) -> None:
+        """Be another holder, which has used only what was not counted yet."""
+        self._renewals += 1
+        self._epoch = 0
+        self._offset += self._base
+        self._base = 0
+
+    def failed(self, error: LedgerUnavailable) -> None:
+        """The ledger does not answer; the claim stands, and is made again."""
+        self.error = error
+        self._extra = 0
+        if self.on_error == "reject":
+            self.floor = GUARDED
+            refloor(self.cell)
+        self._tell()
+
+    def _tell(self) -> None:
+        for event in self._listeners:
+            event.set()
+        self._listeners.clear()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ledger knows of this holder, or there is something to tell it."""
+        return self._epoch > 0 or self.cell.spent != self._offset
+
+    def out_elsewhere(self) -> int:
+        """Units that others hold, as far as is known."""
+        return 0 if self.terms.kind == "rate" else max(0, self._out - self._own)

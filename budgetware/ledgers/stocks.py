@@ -1,0 +1,31 @@
+"""How much a holder has in stock, and what it asks of a rate. Not here: asking (`leases`)."""
+
+from __future__ import annotations
+
+from .terms import Terms
+
+
+def stock_of(value: int, recent: int, passed_ns: int, largest: int, most: int | None) -> int:
+    """Units to have in stock of a capacity: what is used in a second.
+
+    At least the largest request of late, at most an eighth of all, and never more than `most`.
+
+    Args:
+        recent: units used in the last `passed_ns`.
+    """
+    per_second = recent * 1_000_000_000 // max(1, passed_ns)
+    stock = min(max(per_second, largest), max(1, value // 8))
+    return stock if most is None else min(stock, most)
+
+
+def demand_of(terms: Terms, recent: int, passed_ns: int, *, is_short: bool) -> int:
+    """What a holder could use of a rate, in units per period: twice what it uses.
+
+    Where it runs short nobody knows, so that is all of it.
+    """
+    if is_short:
+        return terms.value
+    if recent <= 0:
+        return 0
+    period_ns = terms.period_us * 1_000
+    return max(1, min(terms.value, 2 * recent * period_ns // max(1, passed_ns)))

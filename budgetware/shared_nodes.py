@@ -1,0 +1,232 @@
+"""Which nodes of a service live in its ledger: resources, quotas of principals, shared tasks.
+
+Each gets a lease here; what is defined or changed goes to the ledger first, and what others
+changed there is taken over. Not here: leases themselves (`ledgers`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .accounts import acquire, release
+from .definitions import definition_text, resource_of
+from .errors import BudgetwareError
+from .ledgers.courier import Courier
+from .ledgers.leases import Lease, OnLedgerError
+from .ledgers.terms import Grant, NodeState, Terms
+from .quotas import PrincipalDefinition, Resource
+from .resources import Pool, Resources
+
+if TYPE_CHECKING:
+    from .events import UsageEvent
+    from .kernel.nodes import QuotaCell
+    from .ledgers.protocol import Ledger
+    from .principals import Principal
+
+T = TypeVar("T")
+RESOURCE, PRINCIPAL, TASK = "r/", "p/", "t/"
+"""What the keys of nodes begin with."""
+
+
+class SharedNodes:
+    """The nodes of one service that are in its ledger.
+
+    Args:
+        courier: not started yet.
+        on_error: what happens while the ledger is away, where a resource does not say.
+
+    `on_change` is called when a definition was changed elsewhere, without the lock.
+    """
+
+    def __init__(
+        self,
+        courier: Courier,
+        resources: Resources,
+        on_error: OnLedgerError,
+    ) -> None:
+        self.courier = courier
+        self.leases: dict[str, Lease] = {}
+        self._resources = resources
+        self._on_error: OnLedgerError = on_error
+        self.on_change: Callable[[Pool], object] | None = None
+
+    def call(self, function: Callable[[Ledger], T]) -> T:
+        """Have the ledger do something; blocks until it has."""
+        return self.courier.call(function)
+
+    def open(self) -> None:
+        """Open the ledger, and take over the resources that it has. Blocks.
+
+        Raises:
+            LedgerUnavailable, ConfigurationError: nothing is left open.
+        """
+        self.courier.start()
+        try:
+            states = self.call(lambda ledger: ledger.read(RESOURCE))
+            waiting = {state.node: (resource_of(state.definition), state) for state in states}
+            while waiting:
+                self._take_in(waiting)
+        except BaseException:
+            self.courier.close(())
+            raise
+
+    def _take_in(self, waiting: dict[str, tuple[Resource, NodeState]]) -> None:
+        """Define one of those whose parents are defined; a lost parent is done without."""
+        for node, (resource, state) in waiting.items():
+            parent = resource.parent
+            if parent is None or RESOURCE + parent not in waiting:
+                del waiting[node]
+                self._join(resource, state)
+                return
+        waiting.clear()
+
+    def flush(self) -> None:
+        """Report all that was used by now. Blocks."""
+        self.courier.flush(list(self.leases.values()))
+
+    def close(self) -> None:
+        """Return what is leased, and close the ledger. Blocks."""
+        self.courier.close(list(self.leases.values()))
+
+    # Resources.
+
+    def define(self, resource: Resource, *, is_declared: bool) -> Pool:
+        """Add a resource; one that a manifest declares may be there already."""
+        known = next((pool for pool in self._resources if pool.name == resource.name), None)
+        if known is not None and is_declared:
+            return self._declare_again(known, resource)
+        self._resources.check_new(resource)
+        return self._join(resource, self._tell(resource, is_declared=is_declared))
+
+    def _declare_again(self, pool: Pool, resource: Resource) -> Pool:
+        state = self._tell(resource, is_declared=True)
+        self._resources.take_over(pool, resource_of(state.definition), state.revision)
+        return pool
+
+    def _tell(
+        self, resource: Resource, *, is_declared: bool = False, expected: int | None = None
+    ) -> NodeState:
+        text = definition_text(resource)
+        node = RESOURCE + resource.name
+        declared = text if is_declared else None
+        return self.call(
+            lambda ledger: ledger.define(
+                node, resource.terms, text, declared=declared, expected_revision=expected
+            )
+        )
+
+    def _join(self, resource: Resource, state: NodeState) -> Pool:
+        """Add a resource that is in the ledger, as it is there."""
+        defined = resource_of(state.definition) if state.definition else resource
+
+        def attach(pool: Pool) -> None:
+            pool.revision = state.revision
+            lease = self._lend(state.node, pool.cell, defined)
+            lease.seen(state)
+            lease.on_news = lambda grant: self._hear(pool, grant)
+
+        return self._resources.define(defined, attach)
+
+    def _hear(self, pool: Pool, grant: Grant) -> None:
+        """A definition was changed by somebody else."""
+        if not grant.definition:
+            return
+        try:
+            self._resources.take_over(pool, resource_of(grant.definition), grant.revision)
+        except BudgetwareError:
+            return  # of a newer version: its numbers are in force all the same
+        if self.on_change is not None:
+            self.on_change(pool)
+
+    def update(self, name: str, changes: dict[str, Any], expected: int | None) -> Pool:
+        """Change a resource, for all who use the ledger."""
+        pool, new = self._resources.changed(name, changes, expected)
+        state = self._tell(new, expected=expected if expected is not None else None)
+        self._resources.take_over(pool, new, state.revision)
+        return pool
+
+    def delete(self, name: str, expected: int | None) -> None:
+        """Take a resource out of the ledger."""
+        node = RESOURCE + name
+        lease = self.leases.get(node)
+        if lease is not None:
+            self._give_back(lease)
+        self.call(lambda ledger: ledger.delete(node, expected_revision=expected))
+        if lease is not None:
+            lease.is_closed = True
+            del self.leases[node]
+
+    def _give_back(self, lease: Lease) -> None:
+        """Return what this process has in stock, so that nothing is in use."""
+        self.courier.return_stock(lease)
+
+    # Principals and tasks.
+
+    def put_quota(self, principal: Principal, dim: str, quota: Resource) -> None:
+        """Put a quota of a principal into the ledger."""
+        node = f"{PRINCIPAL}{principal.name}/{dim}"
+        cell = principal.node.cell(dim)
+        text = definition_text(quota)
+        state = self.call(lambda ledger: ledger.define(node, quota.terms, text, declared=text))
+        try:
+            acquire()
+            lease = self.leases.get(node)
+            if lease is None:
+                lease = self._lend(node, cell, quota)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            lease.change(state.terms)
+            lease.seen(state)
+        finally:
+            release()
+
+    def quotas_changed(self, principal: Principal, before: PrincipalDefinition) -> None:
+        """Bring the ledger up to date with the quotas of a principal."""
+        for dim, quota in principal.definition.quotas.items():
+            self.put_quota(principal, dim, quota)
+        for dim in before.quotas.keys() - principal.definition.quotas.keys():
+            lease = self.leases.pop(f"{PRINCIPAL}{principal.name}/{dim}", None)
+            if lease is not None:
+                self._give_back(lease)
+
+    def lend_task(self, node: str, cell: QuotaCell, terms: Terms, state: NodeState) -> Lease:
+        """Lease one dimension of a shared task. Locked."""
+        lease = Lease(
+            node, cell, terms, self.courier, self.courier.clock.now_ns(),
+            revision=state.revision, on_error=self._on_error,
+        )  # fmt: skip
+        lease.seen(state)
+        self.leases[node] = lease
+        return lease
+
+    def _lend(self, node: str, cell: QuotaCell, resource: Resource) -> Lease:
+        """Have a cell be served from a lease. Locked."""
+        lease = self.leases[node] = Lease(
+            node,
+            cell,
+            resource.terms,
+            self.courier,
+            self.courier.clock.now_ns(),
+            is_per_call=resource.per_call,
+            most=resource.most_leased,
+            on_error=resource.on_ledger_error or self._on_error,
+        )
+        return lease
+
+
+class Recorder:
+    """A listener that has usage events written into the ledger."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+
+    def put(self, event: Callable[[], UsageEvent]) -> None:
+        """Take an event; it is made, and written, in the courier's thread."""
+        self._courier.record(lambda: _as_row(event()))
+
+    def close(self) -> None:
+        """The courier writes what it has when it closes."""
+
+
+def _as_row(event: UsageEvent) -> tuple[float, str]:
+    return event.timestamp, json.dumps(event.to_dict(), separators=(",", ":"))
