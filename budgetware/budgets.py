@@ -17,6 +17,7 @@ from .limits import NO_LIMITS, LimitValue, parse_limits, parse_share
 from .plans import HasLimits, OnWarn, TaskPlan, Unpriced
 from .policies import DEFAULT, PolicyLike, parse_policy
 from .runtime import HasRuntime, Runtime
+from .shared_tasks import check_shared
 from .tasks import TaskBudget
 
 
@@ -31,6 +32,7 @@ def task_budget(
     carve: bool = False,
     keep: Mapping[str, Price] | None = None,
     unpriced: Unpriced = "error",
+    shared: bool = False,
     service: HasRuntime | None = None,
     **limits: LimitValue,
 ) -> TaskBudget:
@@ -50,6 +52,10 @@ def task_budget(
             call that crossed; what it raises changes nothing.
         carve: take the limits out of the parent's room now, and return the rest at the end.
         keep: amounts held back from ordinary calls, for `finish()`.
+        shared: keep its limits and what was spent in the ledger, by its name: every block of that
+            name, in any process, pays from them, and a termination anywhere ends them all within
+            a second. Its first block sets the limits; what is left stays for a day after its last
+            one. `seconds` are each block's own.
         unpriced: `"allow"` lets a model without a price run where `usd` is limited.
         service: the service to belong to; by default the parent's, else the current one.
         **limits: the most it may use, by dimension: an int, a `Limit`, dollars for `usd`;
@@ -59,16 +65,11 @@ def task_budget(
     Raises:
         ConfigurationError, InvalidAmount: at once; nothing has changed.
         BudgetExceeded: on entering, where the parent has not enough for a carve.
+        LedgerUnavailable: on entering a shared one, where the ledger does not answer.
         ConfigurationError: on entering, without limits, where no template has that name.
     """
-    if unpriced not in ("error", "allow"):
-        raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
-    if on_warn is not None and not callable(on_warn):
-        raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
-    if type(carve) is not bool:
-        raise ConfigurationError(f"carve={str(carve)[:40]!r}: give True or False")
-    if service is not None and not isinstance(getattr(service, "runtime", None), Runtime):
-        raise ConfigurationError(f"service={str(service)[:40]!r}: give what connect() returns")
+    _check_options(unpriced, on_warn, carve, service)
+    check_shared(shared, name, carve=carve, keep=keep)
     share = None if warn_at is None else parse_share(warn_at)
     lacks = None if name is None else _lacking(limits, keep)
     if lacks and limits:
@@ -83,12 +84,24 @@ def task_budget(
         carve,
         unpriced,
         None if service is None else service.runtime,
+        shared=shared,
     )
     if name is not None:
         plan.override = _overridden
         plan.given = (policy, warn_at, keep, carve, unpriced, limits)
         plan.lacks = lacks
     return TaskBudget(plan)
+
+
+def _check_options(unpriced: object, on_warn: object, carve: object, service: object) -> None:
+    if unpriced not in ("error", "allow"):
+        raise ConfigurationError(f"unpriced={unpriced!r}: give 'error' or 'allow'")
+    if on_warn is not None and not callable(on_warn):
+        raise ConfigurationError(f"on_warn={on_warn!r}: give a callable of (budget, verdict)")
+    if type(carve) is not bool:
+        raise ConfigurationError(f"carve={str(carve)[:40]!r}: give True or False")
+    if service is not None and not isinstance(getattr(service, "runtime", None), Runtime):
+        raise ConfigurationError(f"service={str(service)[:40]!r}: give what connect() returns")
 
 
 def _lacking(limits: Mapping[str, LimitValue], keep: object) -> str | None:

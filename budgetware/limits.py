@@ -18,6 +18,7 @@ from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, show, to_units
 from .kernel.nodes import Cell, Node, QuotaCell
 from .kernel.tree import shortages
 from .policies import Throttle
+from .shared_tasks import top_up as top_up_shared
 from .termination import terminated
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
     if not limits:
         raise InvalidAmount("top_up raises nothing: name a limit, as in top_up(tokens=1_000)")
     amounts, time_ns = _parse_more(limits)
+    if task.plan.shared and amounts:
+        _check_shared(task, amounts)
+        top_up_shared(task, amounts)
+        amounts = {}
     raised: list[Cell] = []
     try:
         acquire()
@@ -127,6 +132,16 @@ def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
         serve_cells(raised, task.frame.now_ns())
     if time_ns:
         task.scope.extend(time_ns / _NS)
+
+
+def _check_shared(task: TaskBudget, amounts: Mapping[str, int]) -> None:
+    """Raise before the ledger is told."""
+    node = task.node
+    if node.latch is not None:
+        raise terminated(node)
+    if node.ended:
+        raise NoBudget(f"task {node.path!r} has ended: its limits cannot be raised any more")
+    _check_more(node, amounts, 0)
 
 
 def _warn_after(cell: Cell, more: int, share: Decimal | None) -> int | None:

@@ -50,6 +50,7 @@ class TaskPlan:
     carve: bool = False
     unpriced: Unpriced = "error"
     runtime: Runtime | None = None
+    shared: bool = False
     override: Callable[[TaskPlan, HasLimits], TaskPlan] | None = None
     given: tuple[Any, ...] = ()
     lacks: str | None = None

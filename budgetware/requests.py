@@ -113,8 +113,9 @@ def _served(waiter: Waiter) -> Hold:
     hold.waited = waiter
     hold.priced = waiter.priced
     dim = waiter.blamed.cell.dim if waiter.blamed is not None else ""
-    frame.runtime.tallies.refused("throttled", waiter.waited_for, dim, call.operation)
-    frame.runtime.telemetry.throttled(waiter)
+    if not waiter.only_asked:
+        frame.runtime.tallies.refused("throttled", waiter.waited_for, dim, call.operation)
+        frame.runtime.telemetry.throttled(waiter)
     if waiter.crossed:
         warn(waiter.crossed)
     if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:

@@ -15,7 +15,7 @@ from .definitions import definition_text, resource_of
 from .errors import BudgetwareError
 from .ledgers.courier import Courier
 from .ledgers.leases import Lease, OnLedgerError
-from .ledgers.terms import Grant, NodeState, Terms
+from .ledgers.terms import Grant, NodeState
 from .quotas import PrincipalDefinition, Resource
 from .resources import Pool, Resources
 
@@ -189,14 +189,16 @@ class SharedNodes:
             if lease is not None:
                 self._give_back(lease)
 
-    def lend_task(self, node: str, cell: QuotaCell, terms: Terms, state: NodeState) -> Lease:
-        """Lease one dimension of a shared task. Locked."""
+    def lend_task(self, cell: QuotaCell, state: NodeState, *, holder: str) -> Lease:
+        """Lease one dimension of a shared task; each of its blocks is a holder. Locked."""
         lease = Lease(
-            node, cell, terms, self.courier, self.courier.clock.now_ns(),
-            revision=state.revision, on_error=self._on_error,
+            state.node, cell, state.terms, self.courier, self.courier.clock.now_ns(),
+            holder=holder, on_error=self._on_error,
         )  # fmt: skip
         lease.seen(state)
-        self.leases[node] = lease
+        key = f"{state.node} {holder}"
+        self.leases[key] = lease
+        lease.on_end = lambda: self.leases.pop(key, None)
         return lease
 
     def _lend(self, node: str, cell: QuotaCell, resource: Resource) -> Lease:

@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
+from anyio import to_thread
 
+from . import shared_tasks
 from .accounts import acquire, release, waiting
-from .admission.decisions import look_at_carve, look_at_deadlines, look_at_least
+from .admission.decisions import look_at_deadlines, look_at_least
 from .admission.parking import dismiss, serve_cells
 from .admission.refusals import Refusal, refuse_async, refuse_sync
 from .amounts import Price
@@ -27,14 +29,16 @@ from .kernel.balances import Snapshot
 from .kernel.nodes import Node
 from .kernel.tree import give_back
 from .kernel.verdict import Verdict
+from .ledgers.terms import NodeState
 from .limits import NO_LIMITS, top_up
 from .outcomes import outcome_of
+from .placing import place
 from .plans import TaskPlan
 from .policies import Terminate
-from .principals import Principal
 from .requests import book
 from .runtime import Runtime, default_runtime
 from .scopes import OwnerScope, converted
+from .shared_nodes import SharedNodes
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import carry, decorate_task
 from .termination import latch
@@ -55,6 +59,7 @@ class TaskBudget:
         id: unique in this process and, by a random prefix, beyond it.
     """
 
+    is_spread = False
     started_ns = 0
     ended_ns: int | None = None
     _node: Node | None = None
@@ -196,8 +201,15 @@ class TaskBudget:
         frame = current.get(None)
         return frame if frame is not None and self.node in frame.chain else self.frame
 
+    @property
+    def shared(self) -> SharedNodes | None:
+        """Where its limits live, if that is a ledger."""
+        return self.frame.runtime.shared if self.plan.shared else None
+
     def cancel_scope(self) -> None:
         """Cancel the block, from any thread; whoever waits below it is refused."""
+        if self.plan.shared:
+            shared_tasks.spread(self)
         if waiting:
             dismiss(self.frame.now_ns(), self.node)
         self.scope.cancel()
@@ -213,53 +225,32 @@ class TaskBudget:
 
     # Its life.
 
-    def open(self) -> Refusal | None:
-        """Join the tree; a carve may be refused, and then nothing has changed."""
+    def prepare(self) -> Runtime:
+        """Settle which service it belongs to, and what its template says."""
         if self._node is not None:
             raise _entered_twice(self.name)
         parent = current.get(None)
         runtime = self.plan.runtime or (default_runtime() if parent is None else parent.runtime)
         plan = self.plan
         if plan.override is not None and (runtime.templates or plan.limits is NO_LIMITS):
-            plan = self.plan = plan.within(runtime)
-        if plan.principal is None and (parent is None or parent.runtime is runtime):
-            principal = None if parent is None else parent.principal
-        else:
-            principal = self._principal(runtime, parent)
-        chain = parent.chain if parent is not None else ()
-        node = Node(self.name, self.id, plan.policy, chain[0] if chain else None)
-        plan.limits.put_on(node)
-        if plan.unpriced != "error":
-            node.unpriced = plan.unpriced
-        node.owner = self
-        if plan.carve and parent is not None and chain:
-            refusal = look_at_carve(node, plan.limits.cells, parent)
-            if refusal is not None:
-                return refusal
-        self._node = node
-        self.started_ns = now_ns = runtime.clock.now_ns()
-        if plan.limits.time_ns is not None:
-            node.deadline_ns = now_ns + plan.limits.time_ns
-            if plan.limits.warn_ns is not None:
-                node.warn_ns = now_ns + plan.limits.warn_ns
-        self._frame = frame = Frame(
-            runtime,
-            self,
-            node.chain,
-            principal=principal,
-            finishing=parent.finishing if parent is not None else frozenset(),
-            draws=parent.draws if parent is not None else (),
-        )
-        runtime.nodes.add(node)
+            self.plan = plan.within(runtime)
+        return runtime
+
+    def open(self, states: list[NodeState] | None = None) -> Refusal | None:
+        """Join the tree; a carve may be refused, and then nothing has changed.
+
+        Args:
+            states: of a shared one: its limits in the ledger; None: ask for them, which blocks.
+        """
+        frame = place(self, self.prepare(), states)
+        if not isinstance(frame, Frame):
+            return frame
+        self._frame = frame
+        self._node = frame.chain[0]
+        frame.runtime.nodes.add(self._node)
         if frame.observer is not None:
             self._span = frame.observer.task_started(self)
         return None
-
-    def _principal(self, runtime: Runtime, parent: Frame | None) -> Principal | None:
-        """Its own principal, else the one of where it is opened, by its name."""
-        inherited = None if parent is None else parent.principal
-        name = self.plan.principal or (None if inherited is None else inherited.name)
-        return None if name is None else runtime.principals.get(name)
 
     def enter_scope(self) -> None:
         """Make the task current here, and open its cancel scope."""
@@ -313,6 +304,8 @@ class TaskBudget:
                 give_back(node.cells[dim])
             node.guard()
             frame.runtime.nodes.discard(node)
+            if self.plan.shared:
+                shared_tasks.end(self)
         finally:
             release()
         if waiting:
@@ -351,7 +344,10 @@ class TaskBudget:
 
     async def __aenter__(self) -> TaskBudget:
         refuse_inside_generator()
-        refusal = self.open()
+        states: list[NodeState] | None = None
+        if self.plan.shared:
+            states = await to_thread.run_sync(shared_tasks.define, self, self.prepare())
+        refusal = self.open(states)
         if refusal is not None:
             await refuse_async(refusal)
         self.enter_scope()

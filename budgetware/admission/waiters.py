@@ -134,6 +134,12 @@ class Waiter:
         """Whose turn it waits, or waited, for in the end."""
         return None if self.blamed is None else self.blamed.cell.node
 
+    @property
+    def only_asked(self) -> bool:
+        """Whether it waited for nothing but the answer of a ledger."""
+        cell = None if self.blamed is None else self.blamed.cell
+        return cell is not None and cell.lease is not None and not stays(self, cell)
+
     def _find_nodes(self) -> frozenset[Node]:
         """Those whose end, or change, may end the wait; the same for all who ask for the same."""
         known = self.frame.waited_on
@@ -300,7 +306,7 @@ def finish(waiter: Waiter, state: Literal["granted", "refused"], now_ns: int) ->
     waiter.count_on_nodes(-1)
     waiter.waited_ns = max(1, now_ns - waiter.since_ns)
     if waiter.refusal is not None:
-        waiter.refusal.waited_ns = waiter.waited_ns
+        waiter.refusal.waited_ns = 0 if waiter.only_asked else waiter.waited_ns
     if waiter.parking is not None:
         stirred.append(waiter)
     return leave(waiter.places, served=state == "granted")

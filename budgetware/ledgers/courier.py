@@ -20,6 +20,7 @@ from ..clock import Clock
 from ..errors import BudgetwareError, LedgerUnavailable
 from ..ids import new_id
 from ..kernel.refill import NEVER_NS
+from .claims import make_claim
 from .leases import Lease
 from .protocol import Ledger
 from .terms import Claim, Grant, UsageRow
@@ -97,6 +98,7 @@ class Courier:
         self._bell: SimpleQueue[Lease | Job | None] = SimpleQueue()
         self._later: deque[Lease] = deque()
         self._active: dict[Lease, None] = {}
+        self._errands: deque[Callable[[Ledger], object]] = deque()
         self._sent: list[tuple[Lease, Claim]] = []
         self._events: deque[Callable[[], tuple[float, str]]] = deque()
         self._rows: list[UsageRow] = []
@@ -155,6 +157,11 @@ class Courier:
             raise job.error
         result: T = job.result
         return result
+
+    def tell(self, errand: Callable[[Ledger], object]) -> None:
+        """Have the ledger do something soon, again and again until it has. Never waits."""
+        self._errands.append(errand)
+        self._bell.put(None)
 
     def record(self, make: Callable[[], tuple[float, str]]) -> None:
         """Have a usage event kept: its time and text, made later. From any thread; never waits."""
@@ -246,7 +253,7 @@ class Courier:
         next_ns = min((lease.due_ns or 0 for lease in self._active), default=NEVER_NS)
         if self._events or self._rows:
             next_ns = min(next_ns, self._flush_ns)
-        if self._sent:
+        if self._sent or self._errands:
             next_ns = self._again_ns
         next_ns = max(next_ns, self._again_ns)
         return min(_LONGEST_SLEEP_SECONDS, max(0, next_ns - now_ns) / 1e9)
@@ -263,6 +270,7 @@ class Courier:
         if not self._sent:
             self._make_claims(now_ns)
         try:
+            self._run_errands()
             if self._sent:
                 grants = self.ledger.sync([claim for _lease, claim in self._sent])
                 self._deliver(grants)
@@ -289,7 +297,7 @@ class Courier:
             acquire()
             for lease in due:
                 if lease.asking is None and not lease.is_closed:
-                    self._sent.append((lease, lease.claim(now_ns, waits=stays(lease))))
+                    self._sent.append((lease, make_claim(lease, now_ns, waits=stays(lease))))
         finally:
             release()
         for lease in due:
@@ -318,6 +326,11 @@ class Courier:
         for tell_end, reason in ended:
             tell_end(reason)
         served([lease for lease, _claim in sent], now_ns)
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands[0](self.ledger)
+            self._errands.popleft()
 
     def write_rows(self) -> None:
         """Write down the usage events that have come; in the courier's thread."""
@@ -359,6 +372,7 @@ class Courier:
 
     def _report(self, leases: Sequence[Lease], *, is_last: bool) -> None:
         """Have what was asked answered, then claim for these. In its own thread."""
+        self._run_errands()
         if self._sent:
             self._deliver(self.ledger.sync([claim for _lease, claim in self._sent]))
         now_ns = self.clock.now_ns()
@@ -366,7 +380,9 @@ class Courier:
             acquire()
             for lease in leases:
                 if lease.is_known:
-                    claim = lease.claim(now_ns, waits=not is_last and stays(lease), is_last=is_last)
+                    claim = make_claim(
+                        lease, now_ns, waits=not is_last and stays(lease), is_last=is_last
+                    )
                     self._sent.append((lease, claim))
         finally:
             release()

@@ -20,12 +20,9 @@ from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
 from ..kernel.refill import NEVER_NS, Refill
 from .desk import Desk
-from .stocks import demand_of, stock_of
 from .terms import FINE, Claim, Grant, NodeState, Terms
 
 OnLedgerError = Literal["lease", "reject", "open"]
-_FORGOTTEN_NS = 12 * 3_600 * 1_000_000_000
-"""A holder that has not been answered for so long may be forgotten by the ledger soon."""
 _LEAST_RETRY_NS = 20_000_000
 
 
@@ -55,7 +52,7 @@ class Lease:
         desk: Desk,
         now_ns: int,
         *,
-        revision: int = 0,
+        holder: str | None = None,
         is_per_call: bool = False,
         most: int | None = None,
         on_error: OnLedgerError = "lease",
@@ -64,7 +61,8 @@ class Lease:
         self.cell = cell
         self.terms = terms
         self.desk = desk
-        self.revision = revision
+        self.revision = 0
+        self._holder = holder or desk.holder
         self.is_per_call = is_per_call
         self.most = most
         self.on_error: OnLedgerError = on_error
@@ -81,15 +79,17 @@ class Lease:
         self.lent = 0
         self.share = self.cap = 0
         self.on_latch: Callable[[str], object] | None = None
+        self.on_end: Callable[[], object] | None = None
+        self.is_ending = False
         self.on_news: Callable[[Grant], object] | None = None
-        self._acked_ns = now_ns
-        self._out = self._own = self._base = self._epoch = self._extra = self._largest = (
-            self._covered
+        self.acked_ns = now_ns
+        self._out = self._own = self.counted = self.epoch = self.extra = self.largest = (
+            self.covered
         ) = 0
-        self.before = self._offset = cell.spent
+        self.before = self.offset = cell.spent
         self._refused_ns = self._renewals = 0
-        self.touched = self._claimed_touch = self._acked_touch = 0
-        self._known: Grant | None = None
+        self.touched = self.claimed_touch = self._acked_touch = 0
+        self.known: Grant | None = None
         self._listeners: list[Event] = []
         self._put_on(cell, terms, now_ns)
 
@@ -129,7 +129,7 @@ class Lease:
     @property
     def holder(self) -> str:
         """The name it has at the ledger."""
-        return f"{self.desk.holder}.{self._renewals}" if self._renewals else self.desk.holder
+        return f"{self._holder}.{self._renewals}" if self._renewals else self._holder
 
     # What calls ask of it.
 
@@ -143,7 +143,7 @@ class Lease:
 
     def retry_after(self, now_ns: int) -> float | None:
         """Seconds until asking again may help; None: it is used up."""
-        known = self._known
+        known = self.known
         gone = 0 if known is None else known.used + known.stranded
         if self.terms.kind == "capacity" and gone >= self.terms.value and self.error is None:
             return None
@@ -151,7 +151,7 @@ class Lease:
 
     def look(self, units: int) -> None:
         """A call of so many units comes: ask for more if that leaves little."""
-        self._largest = max(self._largest, units)
+        self.largest = max(self.largest, units)
         if self.floor and self.cell.free - units < self.floor:
             self.ask()
 
@@ -166,7 +166,7 @@ class Lease:
 
     def ask_for(self, units: int) -> Event:
         """Ask for units that no waiter in line stands for; the event tells of the answer."""
-        self._extra += units
+        self.extra += units
         event = Event()
         self._listeners.append(event)
         self.ask()
@@ -188,6 +188,15 @@ class Lease:
         """Whether the ledger knows of so many ended holds."""
         return self._acked_touch >= touched
 
+    def end(self) -> None:
+        """Nobody will draw on it any more: give back what is not in use, and later the rest."""
+        self.is_ending = True
+        self.beat_ns = NEVER_NS
+        if self.is_known:
+            self.desk.ring(self)
+        elif self.on_end is not None:
+            self.on_end()
+
     def lend(self, units: int) -> None:
         """Let a call through that the ledger was not asked for; it is booked later, as debt."""
         self.lent += units
@@ -200,11 +209,11 @@ class Lease:
         self.deadline_ns = NEVER_NS
         self._refused_ns = 0
         self.share = self.cap = 0
-        self._set_share(self._acked_ns)
-        self._give(max(0, cell.free))
+        self._set_share(self.acked_ns)
+        self.give(max(0, cell.free))
         refloor(cell)
 
-    def _give(self, units: int) -> None:
+    def give(self, units: int) -> None:
         self.cell.free -= units
         self.cell.base -= units
 
@@ -215,83 +224,14 @@ class Lease:
 
     # What goes to the ledger, and comes back.
 
-    def claim(self, now_ns: int, *, waits: bool, is_last: bool = False) -> Claim:
-        """Make the next claim; it stands until it is answered.
-
-        Args:
-            waits: whether the first in line stays there if there is not enough.
-            is_last: the service closes.
-        """
-        cell, terms = self.cell, self.terms
-        refresh(cell, now_ns)
-        if now_ns - self._acked_ns > _FORGOTTEN_NS:
-            self._begin_anew()
-        self._give(min(self.lent, max(0, cell.free)))
-        self.lent = 0
-        queue = cell.queue
-        waiting = (queue.units if queue is not None else 0) + self._extra
-        first = queue.first() if queue is not None and queue.count else None
-        used = cell.spent - self._offset
-        if terms.kind == "rate":
-            held, want = cell.free, 0
-        else:
-            want = self._keep(now_ns, waiting, used, is_last=is_last)
-            self._covered = max(0, -cell.free)
-            held = cell.reserved + cell.granted + max(0, cell.free)
-        free = max(0, cell.free)
-        self._epoch += 1
-        self.asked_ns = now_ns
-        self.is_stirred = False
-        self._claimed_touch = self.touched
-        self.asking = Claim(
-            self.node,
-            self.holder,
-            self._epoch,
-            used=0 if cell.level else used,
-            held=held,
-            want=want,
-            need=max(0, waiting - free),
-            head=0 if first is None else max(0, first.units - (0 if cell.refill else free)),
-            waits=waits and first is not None,
-            demand=self._demand(now_ns, waiting, used) if not is_last else 0,
-            share=self.share,
-            cap=self.cap,
-            ttl_ms=self.desk.ttl_ms,
-            revision=self.revision,
-            is_last=is_last,
-        )
-        self.due_ns = None
-        return self.asking
-
-    def _keep(self, now_ns: int, waiting: int, used: int, *, is_last: bool) -> int:
-        """Give back what it does not need; return what it would like to have on top."""
-        free = max(0, self.cell.free)
-        recent = used - self._base
-        is_idle = recent <= 0 and not waiting and self.cell.reserved <= 0
-        is_wanted = self._known is not None and self._known.is_wanted
-        stock = 0
-        if not (self.is_prompt or is_idle or is_last or is_wanted):
-            passed_ns = now_ns - self._acked_ns
-            stock = stock_of(self.terms.value, recent, passed_ns, self._largest, self.most)
-        keep = 0 if is_last else min(free, max(waiting, stock))
-        self._give(free - keep)
-        return max(0, stock - keep)
-
-    def _demand(self, now_ns: int, waiting: int, used: int) -> int:
-        """Of a rate: what it could use per period."""
-        if self.terms.kind != "rate":
-            return 0
-        recent = used - self._base + max(0, self.cell.reserved)
-        return demand_of(self.terms, recent, now_ns - self._acked_ns, is_short=waiting > 0)
-
     def answered(self, grant: Grant, now_ns: int) -> None:
         """Take what the ledger has given."""
         claim = self.asking
         assert claim is not None and claim.epoch == grant.epoch
         self.asking = None
         self.error = None
-        self._extra = 0
-        self._acked_touch = self._claimed_touch
+        self.extra = 0
+        self._acked_touch = self.claimed_touch
         if grant.outcome in ("stale", "undefined"):
             self._lose(grant, now_ns)
         else:
@@ -300,22 +240,22 @@ class Lease:
 
     def _take(self, claim: Claim, grant: Grant, now_ns: int) -> None:
         cell = self.cell
-        self._base = claim.used if not cell.level else cell.spent - self._offset
-        self._acked_ns = now_ns
-        self._known = grant
+        self.counted = claim.used if not cell.level else cell.spent - self.offset
+        self.acked_ns = now_ns
+        self.known = grant
         self._out = grant.out
         self._own = claim.held + grant.granted
         self.revision = grant.revision
         if grant.terms is not None:
             self._set_terms(grant.terms)
-        mine = claim.used + self._offset - self.before
+        mine = claim.used + self.offset - self.before
         cell.elsewhere = grant.used - mine + grant.stranded
         if self.terms.kind == "rate":
             self._take_share(grant, now_ns)
         else:
-            cell.free += self._covered
-            cell.base += self._covered
-            self._covered = 0
+            cell.free += self.covered
+            cell.base += self.covered
+            self.covered = 0
         cell.free += grant.granted
         cell.base += grant.granted
         ttl_ns = claim.ttl_ms * 1_000_000
@@ -334,7 +274,7 @@ class Lease:
         if grant.share < self.share:
             passed_ns = now_ns - self.asked_ns
             period_ns = self.terms.period_us * 1_000 * FINE
-            self._give(-(-passed_ns * (self.share - grant.share) // period_ns))
+            self.give(-(-passed_ns * (self.share - grant.share) // period_ns))
         self.share, self.cap = grant.share, grant.cap
         self._set_share(now_ns)
 
@@ -342,13 +282,15 @@ class Lease:
         """When to ask next, if nothing happens before."""
         cell = self.cell
         has_queue = cell.queue is not None and cell.queue.count > 0
-        is_told = cell.level or cell.spent - self._offset == self._base
+        is_told = cell.level or cell.spent - self.offset == self.counted
         is_empty = cell.base == cell.spent and cell.free == 0 and not self.share and is_told
         next_ns = NEVER_NS if is_empty and not has_queue else now_ns + ttl_ns // 3
         if has_queue or self.terms.kind == "rate":
             next_ns = min(next_ns, self._refused_ns or NEVER_NS)
         next_ns = min(next_ns, now_ns + self.beat_ns)
         self.due_ns = None if next_ns >= NEVER_NS else next_ns
+        if self.is_ending and self.due_ns is None and self.on_end is not None:
+            self.on_end()
         is_stocked = not self.is_prompt and not self._refused_ns
         self.floor = max(0, cell.free) // 4 if is_stocked else 0
         if self.latch:
@@ -358,9 +300,9 @@ class Lease:
     def _lose(self, grant: Grant, now_ns: int) -> None:
         """The ledger knows nothing of it: nothing is granted until that is cleared up."""
         self.lapse()
-        self._covered = 0
+        self.covered = 0
         if grant.outcome == "stale":
-            self._begin_anew()
+            self.begin_anew()
             self.due_ns = now_ns
             return
         what = self.node.partition("/")[2]
@@ -370,17 +312,17 @@ class Lease:
         )
         self.due_ns = now_ns + max(_LEAST_RETRY_NS, self.desk.ttl_ms * 1_000_000 // 20)
 
-    def _begin_anew(self) -> None:
+    def begin_anew(self) -> None:
         """Be another holder, which has used only what was not counted yet."""
         self._renewals += 1
-        self._epoch = 0
-        self._offset += self._base
-        self._base = 0
+        self.epoch = 0
+        self.offset += self.counted
+        self.counted = 0
 
     def failed(self, error: LedgerUnavailable) -> None:
         """The ledger does not answer; the claim stands, and is made again."""
         self.error = error
-        self._extra = 0
+        self.extra = 0
         if self.on_error == "reject":
             self.floor = GUARDED
             refloor(self.cell)
@@ -394,7 +336,7 @@ class Lease:
     @property
     def is_known(self) -> bool:
         """Whether the ledger knows of this holder, or there is something to tell it."""
-        return self._epoch > 0 or self.cell.spent != self._offset
+        return self.epoch > 0 or self.cell.spent != self.offset
 
     def out_elsewhere(self) -> int:
         """Units that others hold, as far as is known."""
