@@ -5,6 +5,7 @@ See `task_budget`, `budgeted` and `reserve`; errors are in `budgetware.errors`.
 
 from .bindings import principal
 from .budgets import current_budget, task_budget
+from .charges import charge
 from .connecting import connect
 from .decorators import budgeted
 from .errors import BudgetExceeded, BudgetTerminated, BudgetwareError, QuotaExceeded
@@ -15,7 +16,7 @@ from .kernel.verdict import Verdict
 from .policies import Reject, Terminate, Throttle
 from .quota_tokens import QuotaToken
 from .quotas import Capacity, Concurrency, Rate, Resource
-from .reservations import Reservation, charge, reserve, reserve_nowait
+from .reservations import Reservation, reserve, reserve_nowait
 from .service import QuotaService
 from .tasks import TaskBudget
 from .usage import Usage

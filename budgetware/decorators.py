@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 from .amounts import Price, check_amounts_later
 from .bindings import Target, aim, check_target
 from .calls import Call, OnError
+from .confirming import confirm_async, confirm_sync
 from .errors import ConfigurationError
 from .frames import Shape, current, current_frame
 from .generators import drive, drive_async
@@ -179,7 +180,7 @@ def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call t
         hold = site.open(args, kwargs)
         if not isinstance(hold, Hold):
             hold = site.admitted(await admit_async(hold))
-        if hold.span is not None or site.cpu or hold.frame.is_throttled:
+        if hold.span is not None or site.cpu or hold.frame.is_throttled or hold.frame.confirms:
             return await _watched_async(site, hold, args, kwargs)
         try:
             result = await fn(*args, **kwargs)
@@ -213,6 +214,8 @@ async def _watched_async(
         site.cut(hold, error, meter)
         raise
     site.done(hold, result, meter)
+    if hold.frame.confirms:
+        await confirm_async(hold)
     return result
 
 
@@ -277,6 +280,8 @@ def _watched(site: Site, hold: Hold, args: tuple[Any, ...], kwargs: dict[str, An
         site.cut(hold, error, meter)
         raise
     site.done(hold, result, meter)
+    if hold.frame.confirms:
+        confirm_sync(hold)
     return result
 
 

@@ -83,7 +83,8 @@ class Frame:
     `chain` is the task and its ancestors, innermost first; empty outside any task. Nodes in
     `finishing` let calls of this frame spend what they keep. `draws` are the bound tokens, one
     per resource, and `aim` is what its calls draw on by name. `rates` are the payers that are
-    refilled. `is_throttled`: a call may have to wait for what
+    refilled, or leased; where one of these is told of the end of each call, it `confirms` that.
+    `is_throttled`: a call may have to wait for what
     others hold, and not only for time to pass. `shares_usd`: a payer that is no task limits it.
     """
 
@@ -92,6 +93,7 @@ class Frame:
         "_toward",
         "aim",
         "chain",
+        "confirms",
         "deadline_ns",
         "draws",
         "finishing",
@@ -143,6 +145,7 @@ class Frame:
         self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
         self.rates: tuple[Cell, ...] = ()
+        self.confirms = False
         self.waited_on: tuple[Sequence[Item], frozenset[Node]] | None = None
         self._toward: dict[Pool | Stake, Frame] | None = None
         self.deadline_ns = 0
@@ -285,6 +288,8 @@ class Frame:
             rates = [c for c in found[0] if c.refill is not None or c.lease is not None]
             self.rates = tuple(dict.fromkeys((*self.rates, *rates)))
             self.payers[name] = found
+            if any(c.lease is not None and c.lease.is_per_call for c in rates):
+                self.confirms = True
         finally:
             release()
         return found

@@ -6,7 +6,7 @@ The machine under `reserve`, `@budgeted` and `charge`. Not here: whether there i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -32,16 +32,27 @@ from .usage import Usage
 State = Literal["held", "committed", "released", "assumed"]
 
 
+def _nothing_known(_hold: Hold) -> None:
+    """Stand in for `idempotency`, which knows about keys."""
+
+
+key_settled: Callable[[Hold], object] = _nothing_known
+"""Told of the end of a hold that has a key."""
+
+
 class Hold:
     """Units held for one call; `close` ends it, once.
 
     Most holds need only what the constructor sets; the rest has defaults on the class.
     `implied` are dimensions held that the caller did not name. `told_late` says that a block
-    will call `tell` when it is left, though the hold may end before.
+    will call `tell` when it is left, though the hold may end before. `key` is what it can be
+    found by again, and `known_id` its id, where another process has made it.
     """
 
     booked: Sequence[int] | None = None
     implied: tuple[str, ...] = ()
+    key: str | None = None
+    known_id: str | None = None
     number = 0
     outcome: Outcome = "completed"
     priced = False
@@ -71,7 +82,7 @@ class Hold:
 
     @property
     def id(self) -> str:
-        return id_of(self.numbered())
+        return self.known_id or id_of(self.numbered())
 
     def duration_ns(self) -> int:
         """How long the call has run by now; 0 where nobody noted when it started."""
@@ -181,6 +192,8 @@ class Hold:
             warn(crossed)
         if not self.told_late and self.is_watched():
             self.tell(error)
+        if self.key is not None:
+            key_settled(self)
 
     def settle(self, state: State, report: Report | None) -> State:
         """Settle by the caller's word: for the first time, or correcting what was assumed.
@@ -216,6 +229,8 @@ class Hold:
             serve(self.items, self.frame.now_ns())
         if correcting:
             outcomes.tell(self, "corrected", None, before=before)
+            if self.key is not None:
+                key_settled(self)
         elif before != after:
             raise AlreadySettled(
                 f"reservation {self.id} is {self.state} at {self.charged()} already: settle each "

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from decimal import Decimal
 from types import TracebackType
 from typing import Any
-from weakref import ref
 
-from .accounts import book_later, left_behind, waiting
-from .admission.parking import serve
+from .accounts import book_later, left_behind
 from .amounts import Price, check_amounts
 from .bindings import Target, aim, check_target
 from .calls import PLAIN, Call, OnError
 from .clock import parse_seconds
+from .confirming import confirm_async, confirm_sync
 from .errors import InvalidAmount, ReservationError
-from .frames import Amounts, current, current_frame
+from .expiries import expire_in
+from .frames import Amounts, Frame, current, current_frame
 from .holding import Holding, enter_hold, leave_hold
 from .holds import Hold, State
+from .idempotency import KeyClaim, check_key
 from .kernel.dims import show
 from .kernel.verdict import Verdict
 from .policies import PolicyLike
-from .requests import Answer, admit_async, admit_sync, book, request, request_amounts
+from .requests import Answer, admit_async, admit_sync, request, request_amounts
 from .settlement import Used
 
 EXPIRES_SECONDS = 600.0
@@ -50,10 +51,16 @@ class Reservation:
             limited.
         expires_in: seconds, or a text such as `"2m"`, after which it is assumed; by default
             never in a block, and 10 minutes for an awaited one.
+        idempotency_key: within a day the same key and amounts give the same reservation, also to
+            another process, if there is a ledger: what was held for it is not held again, and
+            leaving the block of a repeated one ends nothing. It expires like an awaited one.
         **amounts: what to hold, by dimension; `usd` in dollars.
 
     Raises:
         InvalidAmount: at once; nothing has changed.
+        IdempotencyConflict: on entering; the key came with other amounts, or another process
+            holds it now.
+        LedgerUnavailable: on entering; a ledger has to be asked, and does not answer.
         BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource,
         TokenConsumed, BlockingInEventLoop: on entering; nothing is held.
     """
@@ -66,7 +73,10 @@ class Reservation:
     _expires_seconds: float | None = None
     _asked = True
     _is_bare = False
+    _is_replay = False
     _hold: Hold | None = None
+    _key: str | None = None
+    _place: tuple[Frame, Amounts] | None = None
 
     def __init__(
         self,
@@ -82,9 +92,12 @@ class Reservation:
         model: str | None = None,
         provider: str | None = None,
         expires_in: float | str | None = None,
+        idempotency_key: str | None = None,
         **amounts: Price,
     ) -> None:
         self._amounts = check_amounts(amounts)
+        if idempotency_key is not None:
+            self._key = check_key(idempotency_key)
         if target is not None or amount is not None:
             self._aim(target, amount)
         elif not amounts:
@@ -186,17 +199,59 @@ class Reservation:
         if self._asked:
             raise ReservationError("a reservation is entered once: call reserve() again")
         self._asked = True
-        frame = current.get(None)
-        if frame is None or not frame.chain:
-            frame = current_frame()
-        call, amounts = self._call, self._amounts
-        if self._target is not None:
-            has_model = call.model is not None
-            frame, amounts = aim(frame, self._target, self._amount, amounts, has_model=has_model)
+        call = self._call
+        frame, amounts = self._placed() if self._place is None else self._place
         if call.model is not None or left_behind:
             return request_amounts(frame, call, amounts, may_wait=may_wait)
         items = frame.items_of(amounts)
         return request(frame, call, items, frame.tally(call.operation), may_wait=may_wait)
+
+    def _placed(self) -> tuple[Frame, Amounts]:
+        """Where it stands, and what it is of."""
+        frame = current.get(None)
+        if frame is None or not frame.chain:
+            frame = current_frame()
+        if self._target is None:
+            return frame, self._amounts
+        has_model = self._call.model is not None
+        return aim(frame, self._target, self._amount, self._amounts, has_model=has_model)
+
+    def _claim(self) -> KeyClaim:
+        """Its key, to be taken where it stands."""
+        self._place = frame, amounts = self._placed()
+        if self._expires_seconds is None:
+            self._expires_seconds = EXPIRES_SECONDS
+        assert self._key is not None
+        return KeyClaim(frame, self._key, amounts, self._expires_seconds)
+
+    def _replay(self, hold: Hold) -> Reservation:
+        self._asked = self._is_replay = True
+        self._hold = hold
+        return self
+
+    async def _enter_by_key(self, opened: Callable[[Hold], Reservation]) -> Reservation:
+        claim = self._claim()
+        known = await claim.take_async()
+        if known is not None:
+            return self._replay(known)
+        with claim:
+            answer = self._request()
+            hold = answer if isinstance(answer, Hold) else await admit_async(answer)
+            claim.held(hold)
+        return opened(hold)
+
+    def _enter_by_key_sync(
+        self, opened: Callable[[Hold], Reservation], *, may_wait: bool = True
+    ) -> Reservation:
+        claim = self._claim()
+        known = claim.take()
+        if known is not None:
+            return self._replay(known)
+        with claim:
+            answer = self._request(may_wait=may_wait)
+            hold = answer if isinstance(answer, Hold) else admit_sync(answer)
+            claim.held(hold)
+        return opened(hold)
 
     def _open(self, hold: Hold) -> Reservation:
         hold.told_late = True
@@ -206,7 +261,7 @@ class Reservation:
         if hold.span is not None:
             hold.span.attach()
         if self._expires_seconds is not None:
-            _expire_in(hold, self._expires_seconds)
+            expire_in(hold, self._expires_seconds)
         return self
 
     def _open_bare(self, hold: Hold) -> Reservation:
@@ -214,11 +269,13 @@ class Reservation:
         self._is_bare = True
         if hold.frame.is_throttled:
             enter_hold(hold)
-        _expire_in(hold, self._expires_seconds or EXPIRES_SECONDS)
+        expire_in(hold, self._expires_seconds or EXPIRES_SECONDS)
         return self
 
     def _close(self, error: BaseException | None) -> None:
         hold = self._held()
+        if self._is_replay:
+            return
         if hold.span is not None and hold.told_late:
             hold.span.detach()
         if self._holding is not None:
@@ -244,6 +301,8 @@ class Reservation:
     async def __aenter__(self) -> Reservation:
         if self._is_bare:
             return self
+        if self._key is not None:
+            return await self._enter_by_key(self._open)
         answer = self._request()
         if not isinstance(answer, Hold):
             answer = await admit_async(answer)
@@ -256,10 +315,14 @@ class Reservation:
         _trace: TracebackType | None,
     ) -> None:
         self._close(error)
+        if self._held().frame.confirms:
+            await confirm_async(self._held())
 
     def __enter__(self) -> Reservation:
         if self._is_bare:
             return self
+        if self._key is not None:
+            return self._enter_by_key_sync(self._open)
         answer = self._request()
         if not isinstance(answer, Hold):
             answer = admit_sync(answer)
@@ -272,11 +335,15 @@ class Reservation:
         _trace: TracebackType | None,
     ) -> None:
         self._close(error)
+        if self._held().frame.confirms:
+            confirm_sync(self._held())
 
     def __await__(self) -> Generator[Any, Any, Reservation]:
         return self._wait().__await__()
 
     async def _wait(self) -> Reservation:
+        if self._key is not None:
+            return await self._enter_by_key(self._open_bare)
         answer = self._request()
         if not isinstance(answer, Hold):
             answer = await admit_async(answer)
@@ -284,6 +351,8 @@ class Reservation:
 
     def now(self) -> Reservation:
         """Hold at once or raise; what `reserve_nowait` does."""
+        if self._key is not None:
+            return self._enter_by_key_sync(self._open_bare, may_wait=False)
         answer = self._request(may_wait=False)
         if not isinstance(answer, Hold):
             answer = admit_sync(answer)
@@ -292,7 +361,7 @@ class Reservation:
     def __del__(self) -> None:
         hold = self._hold
         if hold is not None:
-            if hold.state == "held":  # nobody can end it any more
+            if hold.state == "held" and not self._is_replay:  # nobody can end it any more
                 hold.told_late = False
                 book_later(hold.expire)
         elif not self._asked:
@@ -320,6 +389,7 @@ def reserve_nowait(
     model: str | None = None,
     provider: str | None = None,
     expires_in: float | str | None = None,
+    idempotency_key: str | None = None,
     **amounts: Price,
 ) -> Reservation:
     """Hold amounts now or raise at once; the twin of `await reserve(...)` that never waits.
@@ -329,36 +399,6 @@ def reserve_nowait(
     """
     return Reservation(
         target, amount, policy=policy, max_wait=None, on_error=on_error, kind=kind, name=name,
-        model=model, provider=provider, expires_in=expires_in, **amounts,
+        model=model, provider=provider, expires_in=expires_in, idempotency_key=idempotency_key,
+        **amounts,
     ).now()  # fmt: skip
-
-
-def charge(**amounts: Price) -> Verdict:
-    """Book what has already happened, on the current task and its ancestors.
-
-    Never refused, so it may leave debt, which refuses the next reservation. One event. Outside
-    any task nobody pays, also in strict mode: it has happened.
-
-    Returns:
-        The verdict of the worst payer: `exhausted` where this left debt.
-
-    Raises:
-        InvalidAmount: nothing has changed.
-    """
-    return book(current_frame(), amounts)
-
-
-def _expire_in(hold: Hold, seconds: float) -> None:
-    """Assume it after this time, unless it is settled before."""
-    runtime = hold.frame.runtime
-    held = ref(hold)
-
-    def expire() -> None:
-        open_hold = held()
-        if open_hold is not None:
-            open_hold.expire()
-
-    now_ns = runtime.clock.now_ns()
-    runtime.expire_at(hold.numbered(), now_ns + int(seconds * 1e9), expire)
-    if waiting:
-        serve(hold.items, now_ns)  # who waits for it sets an alarm

@@ -52,6 +52,7 @@ class Runtime:
         self.token_keys = token_keys
         self._ledger: Ledger | None = None
         self.shared: SharedNodes | None = None
+        self.keys: dict[str, Any] = {}
         self.events = Events()
         self.tallies = Tallies()
         self.nodes: set[Node] = set()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
@@ -24,6 +24,14 @@ from .terms import FINE, Claim, Grant, NodeState, Terms
 
 OnLedgerError = Literal["lease", "reject", "open"]
 _LEAST_RETRY_NS = 20_000_000
+
+
+class Bell(Protocol):
+    """What is rung when the ledger has answered, or does not; an `Event`, say."""
+
+    def set(self) -> None:
+        """Ring it. Never waits; locked."""
+        ...
 
 
 class Lease:
@@ -90,7 +98,7 @@ class Lease:
         self._refused_ns = self._renewals = 0
         self.touched = self.claimed_touch = self._acked_touch = 0
         self.known: Grant | None = None
-        self._listeners: list[Event] = []
+        self._listeners: list[Bell] = []
         self._put_on(cell, terms, now_ns)
 
     def _put_on(self, cell: QuotaCell, terms: Terms, now_ns: int) -> None:
@@ -168,9 +176,13 @@ class Lease:
         """Ask for units that no waiter in line stands for; the event tells of the answer."""
         self.extra += units
         event = Event()
-        self._listeners.append(event)
+        self.listen(event)
         self.ask()
         return event
+
+    def listen(self, bell: Bell) -> None:
+        """Have a bell rung at the next answer, or when none comes."""
+        self._listeners.append(bell)
 
     def touch(self) -> None:
         """A hold has ended."""
