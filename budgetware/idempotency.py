@@ -91,8 +91,9 @@ class KeyClaim:
         with self:
             found = _take_there(self._frame.runtime, self._key, self._entry)
             if found is not None:
-                self._entry.hold = _foreign(self._frame, self._key, found)
-        return self._entry.hold
+                self.held(_foreign(self._frame, self._key, found))
+        known: Hold | None = self._entry.hold
+        return known
 
     def held(self, hold: Hold) -> None:
         """It is held for."""

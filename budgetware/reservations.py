@@ -51,17 +51,14 @@ class Reservation:
             limited.
         expires_in: seconds, or a text such as `"2m"`, after which it is assumed; by default
             never in a block, and 10 minutes for an awaited one.
-        idempotency_key: within a day the same key and amounts give the same reservation, also to
-            another process, if there is a ledger: what was held for it is not held again, and
-            leaving the block of a repeated one ends nothing. It expires like an awaited one.
+        idempotency_key: for a day the same key and amounts give the same reservation, in all
+            processes of a ledger; leaving a repeated one ends nothing. It expires as if awaited.
         **amounts: what to hold, by dimension; `usd` in dollars.
 
     Raises:
         InvalidAmount: at once; nothing has changed.
-        IdempotencyConflict: on entering; the key came with other amounts, or another process
-            holds it now.
-        LedgerUnavailable: on entering; a ledger has to be asked, and does not answer.
-        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource,
+        IdempotencyConflict: on entering; other amounts, or another process holds the key now.
+        LedgerUnavailable, BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource,
         TokenConsumed, BlockingInEventLoop: on entering; nothing is held.
     """
 
