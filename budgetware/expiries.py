@@ -8,6 +8,9 @@ from .accounts import waiting
 from .admission.parking import serve
 from .holds import Hold
 
+EXPIRES_SECONDS = 600.0
+"""How long a bare reservation stays open unless told otherwise."""
+
 
 def expire_in(hold: Hold, seconds: float) -> None:
     """Assume it after this time, unless it is settled before."""

@@ -15,7 +15,7 @@ from .calls import PLAIN, Call, OnError
 from .clock import parse_seconds
 from .confirming import confirm_async, confirm_sync
 from .errors import InvalidAmount, ReservationError
-from .expiries import expire_in
+from .expiries import EXPIRES_SECONDS, expire_in
 from .frames import Amounts, Frame, current, current_frame
 from .holding import Holding, enter_hold, leave_hold
 from .holds import Hold, State
@@ -25,9 +25,6 @@ from .kernel.verdict import Verdict
 from .policies import PolicyLike
 from .requests import Answer, admit_async, admit_sync, request, request_amounts
 from .settlement import Used
-
-EXPIRES_SECONDS = 600.0
-"""How long a bare reservation stays open unless told otherwise."""
 
 
 class Reservation:
