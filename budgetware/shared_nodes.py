@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import acquire, release
 from .definitions import definition_text, resource_of
-from .errors import BudgetwareError
+from .errors import BudgetwareError, ConfigurationError
 from .ledgers.courier import Courier
 from .ledgers.leases import Lease, OnLedgerError
 from .ledgers.terms import Grant, NodeState
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RESOURCE, PRINCIPAL, TASK = "r/", "p/", "t/"
 """What the keys of nodes begin with."""
+_ALWAYS = 1e9
+"""More seconds than any node is idle."""
 
 
 class SharedNodes:
@@ -49,6 +51,7 @@ class SharedNodes:
         self.courier = courier
         self.leases: dict[str, Lease] = {}
         self._resources = resources
+        self._found: dict[str, Pool] = {}
         self._on_error: OnLedgerError = on_error
         self.on_change: Callable[[Pool], object] | None = None
 
@@ -78,7 +81,7 @@ class SharedNodes:
             parent = resource.parent
             if parent is None or RESOURCE + parent not in waiting:
                 del waiting[node]
-                self._join(resource, state)
+                self._found[resource.name] = self._join(resource, state)
                 return
         waiting.clear()
 
@@ -94,19 +97,31 @@ class SharedNodes:
 
     def define(self, resource: Resource, *, is_declared: bool) -> Pool:
         """Add a resource; one that a manifest declares may be there already."""
-        known = next((pool for pool in self._resources if pool.name == resource.name), None)
-        if known is not None and is_declared:
-            return self._declare_again(known, resource)
-        self._resources.check_new(resource)
-        return self._join(resource, self._tell(resource, is_declared=is_declared))
+        known = self._found.pop(resource.name, None)
+        if known is None or known.is_closed or known.node.ended:
+            self._resources.check_new(resource)
+            state = self._tell(resource, is_declared) if is_declared else self._add(resource)
+            return self._join(resource, state)
+        state = self._tell(resource, is_declared) if is_declared else self._add(resource)
+        self._resources.take_over(known, resource_of(state.definition), state.revision)
+        return known
 
-    def _declare_again(self, pool: Pool, resource: Resource) -> Pool:
-        state = self._tell(resource, is_declared=True)
-        self._resources.take_over(pool, resource_of(state.definition), state.revision)
-        return pool
+    def _add(self, resource: Resource) -> NodeState:
+        """Add one to the ledger, where another process may have put the same."""
+        text = definition_text(resource)
+        node = RESOURCE + resource.name
+        state = self.call(
+            lambda ledger: ledger.define(node, resource.terms, text, idle_seconds=_ALWAYS)
+        )
+        if state.definition != text:
+            raise ConfigurationError(
+                f"resource {resource.name!r} is in the ledger already, with another definition: "
+                "update it, or delete it first"
+            )
+        return state
 
     def _tell(
-        self, resource: Resource, *, is_declared: bool = False, expected: int | None = None
+        self, resource: Resource, is_declared: bool, expected: int | None = None  # noqa: FBT001
     ) -> NodeState:
         text = definition_text(resource)
         node = RESOURCE + resource.name
@@ -143,7 +158,7 @@ class SharedNodes:
     def update(self, name: str, changes: dict[str, Any], expected: int | None) -> Pool:
         """Change a resource, for all who use the ledger."""
         pool, new = self._resources.changed(name, changes, expected)
-        state = self._tell(new, expected=expected if expected is not None else None)
+        state = self._tell(new, is_declared=False, expected=expected)
         self._resources.take_over(pool, new, state.revision)
         return pool
 
