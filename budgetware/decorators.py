@@ -6,25 +6,22 @@ Calls of fixed amounts take the quick lane (`quick`); the others hold and settle
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from .amounts import Price, check_amounts_later
-from .bindings import Target, aim, check_target
+from .bindings import Target, check_target
 from .calls import Call, OnError
 from .confirming import confirm_async, confirm_sync
 from .errors import ConfigurationError
-from .frames import Shape, current, current_frame
 from .generators import drive, drive_async
 from .holding import enter_hold, leave_hold
 from .holds import Hold
-from .kernel.dims import ABOVE_MAX, NAME, check_name, show, to_units
-from .measures import CpuMeter, Measure, Metered, check_measures, with_cpu
+from .kernel.dims import NAME, check_name
+from .measures import CpuMeter, Measure, Metered, check_measures
 from .outcomes import tell_quick
 from .policies import PolicyLike
 from .quick import (
-    NOTHING,
     book_held,
     hold_of,
     observe,
@@ -33,121 +30,16 @@ from .quick import (
     quick,
     settle_plainly,
 )
-from .requests import Answer, admit_async, admit_sync, request, request_amounts
+from .requests import admit_async, admit_sync
 from .retry import Retrying, retried
-from .settlement import Report
+from .sites import AmountOf, Settle, Site
 from .streams import CallStream
 
 F = TypeVar("F")
-AmountOf = Price | Callable[..., Price]
-Settle = Callable[[Any], Any]
-
-
-class Site:
-    """One decorated function: what its calls hold, and how they settle. Never changed."""
-
-    __slots__ = (
-        "amounts",
-        "call",
-        "computed",
-        "cpu",
-        "fn",
-        "implies_cpu",
-        "settle",
-        "shape",
-        "target",
-        "timed",
-    )
-
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        call: Call,
-        amounts: Mapping[str, AmountOf],
-        settle: Settle | None,
-        measure: frozenset[str],
-        target: Target | None = None,
-    ) -> None:
-        if settle is not None and not callable(settle):
-            raise ConfigurationError(f"settle={show(settle)}: give a callable of the result")
-        self.fn = fn
-        self.call = call
-        self.settle = settle
-        self.target = target
-        self.cpu = "cpu" in measure
-        self.timed = "time" in measure
-        self.computed = [(dim, of) for dim, of in amounts.items() if callable(of)]
-        fixed = {dim: n for dim, n in amounts.items() if not callable(n)}
-        self.implies_cpu = self.cpu and "cpu_micros" not in amounts
-        if self.implies_cpu:
-            fixed["cpu_micros"] = 1  # enough to be refused while there is debt
-        self.amounts = check_amounts_later(fixed, [dim for dim, _of in self.computed])
-        self.shape = Shape.of(call.operation, self.amounts, call.model)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether all its calls hold the same, and may take the quick lane."""
-        return not (self.computed or self.cpu or self.timed or self.target is not None)
-
-    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
-        """Hold what this call needs, in the current frame, or say who refuses."""
-        frame = current.get(None)
-        if frame is None or not frame.chain:
-            frame = current_frame()
-        call = self.call
-        if self.computed or self.target is not None:
-            amounts = self.amounts
-            for dim, of in self.computed:
-                value = of(*args, **kwargs)
-                if type(value) is not int or not 0 <= value < ABOVE_MAX or dim == "usd":
-                    value = to_units(dim, value)
-                amounts += ((dim, value),)
-            if self.target is not None:
-                has_model = call.model is not None
-                frame, amounts = aim(
-                    frame, self.target, None, amounts, has_model=has_model, defaults_to_one=True
-                )
-            answer = request_amounts(frame, call, amounts)
-        elif frame.limits_usd and call.model is not None:
-            answer = request_amounts(frame, call, self.amounts)
-        else:
-            plan = frame.plan(self.shape)
-            answer = request(frame, call, plan.items, plan.tally)
-        return self.admitted(answer) if isinstance(answer, Hold) else answer
-
-    def admitted(self, hold: Hold) -> Hold:
-        """The call may start now."""
-        if self.timed:
-            hold.started_ns = hold.frame.now_ns()
-        if self.implies_cpu:
-            hold.implied = ("cpu_micros",)
-        return hold
-
-    def done(self, hold: Hold, result: Any, meter: CpuMeter | None) -> None:
-        """Settle after a normal return."""
-        report = None if self.settle is None else self.read(hold, result, meter)
-        unsettled = report is None and self.settle is not None
-        report = report if meter is None else with_cpu(hold, report, meter)
-        hold.close("assumed" if unsettled else "committed", report)
-
-    def read(self, hold: Hold, result: Any, meter: CpuMeter | None = None) -> Report | None:
-        """Ask `settle`; None: it does not know. If it raises, the call is charged in full."""
-        assert self.settle is not None
-        try:
-            used = self.settle(result)
-            return None if used is None else hold.read(used, NOTHING)
-        except BaseException as error:
-            hold.close("assumed", with_cpu(hold, None, meter), "completed", error)
-            raise
-
-    def cut(self, hold: Hold, error: BaseException, meter: CpuMeter | None) -> None:
-        """Settle after an error or a cancellation."""
-        hold.record = with_cpu(hold, hold.record, meter)
-        hold.cut(error)
 
 
 def _async_function(site: Site) -> Callable[..., Any]:  # noqa: C901 - no call to spare
-    fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
+    fn, call, shape, plain, settle = site.fn, site.call, site.key, site.is_plain, site.settle
 
     @wraps(fn)
     async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
@@ -220,7 +112,7 @@ async def _watched_async(
 
 
 def _function(site: Site) -> Callable[..., Any]:
-    fn, call, shape, plain, settle = site.fn, site.call, site.shape, site.is_plain, site.settle
+    fn, call, shape, plain, settle = site.fn, site.call, site.key, site.is_plain, site.settle
 
     @wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -58,10 +58,21 @@ class Plan:
     """What calls of one shape hold in one frame, and where they are counted.
 
     `direct` says that booking what was held is one addition per payer, and that a call neither
-    waits nor is looked at by the clock.
+    waits nor is refilled by the clock. `is_checked`: before each hold it is to be seen whether
+    `is_current`, as what it draws on does not show when the task ends, or its lease.
     """
 
-    __slots__ = ("direct", "events", "frame", "items", "observer", "tally")
+    __slots__ = (
+        "direct",
+        "events",
+        "frame",
+        "is_checked",
+        "items",
+        "leases",
+        "observer",
+        "tally",
+        "tasks",
+    )
 
     def __init__(self, frame: Frame, items: Sequence[Item], tally: Tally) -> None:
         self.frame = frame
@@ -71,9 +82,24 @@ class Plan:
         self.tally = tally
         self.direct = not (
             frame.is_throttled
-            or frame.rates
+            or any(cell.refill is not None for cell in frame.rates)
             or any(is_special for _dim, _n, (_cells, _above, is_special) in items)
         )
+        self.leases = tuple([cell.lease for cell in frame.rates if cell.lease is not None])
+        self.tasks = () if frame.aim is None else frame.chain
+        self.is_checked = bool(self.leases or self.tasks)
+
+    def is_current(self) -> bool:
+        """Whether its leases last, and its task takes reservations."""
+        for node in self.tasks:
+            if node.latch is not None or node.ended or node.refused:
+                return False
+        if self.leases:
+            now_ns = self.frame.now_ns()
+            for lease in self.leases:
+                if now_ns >= lease.deadline_ns:
+                    return False
+        return True
 
 
 class Frame:
@@ -141,7 +167,7 @@ class Frame:
         self.observer = runtime.telemetry.observer()
         self.payers: dict[str, Payers] = {}
         self.plans: dict[Shape, Plan] = {}
-        self.quick: dict[Shape, Plan] = {}
+        self.quick: dict[object, Plan] = {}
         self.held: dict[Amounts, list[Item]] = {}
         self.tallies: dict[str, Tally] = {}
         self.rates: tuple[Cell, ...] = ()
@@ -229,6 +255,25 @@ class Frame:
         elif not self.chain:
             frame.seen_anew()
         return frame
+
+    def is_hindered(self) -> bool:
+        """Whether its tasks refuse, or have refused in a row, which a grant would end."""
+        return any(n.latch is not None or n.ended or n.refused for n in self.chain)
+
+    def keep_plan(self, key: object, aimed: Frame, amounts: Amounts, operation: str) -> None:
+        """Let calls of `key` that draw on a target take the quick lane from now on."""
+        tally = self.runtime.tallies.tally(self.name, operation, amounts)
+        plan = Plan(aimed, aimed.items_of(amounts), tally)
+        if not plan.direct or not tally.amounts or self.finishing:
+            return
+        if len(self.quick) >= MAX_PLANS:
+            self.quick.clear()
+        self.quick[key] = plan
+        try:
+            acquire()
+            _outward.add(self)
+        finally:
+            release()
 
     def refresh(self) -> None:
         """Put into rates what has come since. Locked."""

@@ -112,7 +112,7 @@ def _take_here(runtime: Runtime, key: str, entry: Entry) -> Hold | None:
     now = runtime.clock.time()
     try:
         acquire()
-        entries = runtime.keys
+        entries: dict[str, Entry] = runtime.keys
         known = entries.get(key)
         if known is not None and known.expires > now:
             _check(key, known.fingerprint, entry.fingerprint)

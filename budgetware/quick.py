@@ -12,7 +12,7 @@ from .accounts import acquire, release, waiting
 from .admission.decisions import warn
 from .admission.parking import serve
 from .calls import Call
-from .frames import Plan, Shape, current
+from .frames import Plan, current
 from .holds import Hold
 from .kernel.tree import settle as settle_items
 from .kernel.tree import settle_held, try_hold
@@ -20,18 +20,18 @@ from .settlement import Report, read_quickly
 from .tallies import debts
 
 if TYPE_CHECKING:
-    from .decorators import Site
+    from .sites import Site
 
 NOTHING: dict[str, Any] = {}
 
 
-def quick(shape: Shape) -> Plan | None:
-    """Hold a ready plan; None: take the slow lane. Nothing is held then."""
+def quick(key: object) -> Plan | None:
+    """Hold the ready plan of a shape, or of a site; None: take the slow lane, nothing is held."""
     frame = current.get(None)
     if frame is None:
         return None
-    plan = frame.quick.get(shape)
-    if plan is None:
+    plan = frame.quick.get(key)
+    if plan is None or (plan.is_checked and not plan.is_current()):
         return None
     if frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
         return None

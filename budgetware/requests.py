@@ -60,7 +60,7 @@ def request(
     elif frame.deadline_ns and frame.now_ns() >= frame.deadline_ns:
         look_at_deadlines(frame)
     held = False
-    if not frame.finishing and (frame.aim is None or not _was_refused(frame)):
+    if not frame.finishing and (frame.aim is None or not frame.is_hindered()):
         now_ns = frame.now_ns() if frame.rates else 0
         try:
             acquire()
@@ -81,11 +81,6 @@ def request(
     if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:
         hold.watch()
     return hold
-
-
-def _was_refused(frame: Frame) -> bool:
-    """Whether a grant ends a row of refusals, although the task may pay nothing for it."""
-    return bool(frame.chain and frame.chain[0].refused)
 
 
 async def admit_async(answer: Refusal | Waiter) -> Hold:

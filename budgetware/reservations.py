@@ -55,8 +55,8 @@ class Reservation:
     Raises:
         InvalidAmount: at once; nothing has changed.
         IdempotencyConflict: on entering; other amounts, or another process holds the key now.
-        LedgerUnavailable, BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource,
-        TokenConsumed, BlockingInEventLoop: on entering; nothing is held.
+        BudgetExceeded, BudgetTerminated, NoBudget, UnknownPrice, UnknownResource, TokenConsumed,
+        BlockingInEventLoop, LedgerUnavailable: on entering; nothing is held.
     """
 
     _amount: object = None

@@ -19,7 +19,7 @@ from .termination import TerminateSignal, terminated
 from .usage import Usage, read_usage
 
 if TYPE_CHECKING:
-    from .decorators import Site
+    from .sites import Site
     from .tasks import TaskBudget
 
 

@@ -37,6 +37,7 @@ LAYERS = [
     ["expiries", "idempotency", "limits", "quick"],
     ["confirming", "finishing", "placing", "plans", "task_functions", "tasks", "reservations", "charges"],
     ["budgets", "propagation", "quota_tokens"],
+    ["sites"],
     ["retry", "decorators"],
     ["manifest", "views"],
     ["service"],

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow, Step
-from .terms import FINE, MAX_REAPED, MICRO, Claim, Grant, Terms
+from .terms import FINE, MAX_REAPED, MICRO, MOST, Claim, Grant, Terms
 
 LEAST_RETRY_US = 20_000
 MOST_RETRY_US = 1_000_000
@@ -367,5 +367,9 @@ def check_revision(node: NodeRow | None, name: str, expected: int) -> None:
 
 
 def added(terms: Terms, units: int) -> Terms:
-    """The terms of a node with so many units more."""
+    """The terms of a node with so many units more; raises `ConfigurationError` for a rate."""
+    if terms.kind == "rate" or terms.value + units > MOST:
+        raise ConfigurationError(
+            f"a {terms.kind} of {terms.value} cannot be raised by {units}: define it anew"
+        )
     return Terms(terms.kind, terms.value + units, terms.period_us, terms.burst, terms.stranded)
