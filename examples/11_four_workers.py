@@ -1,7 +1,6 @@
 """Four processes share one budget, exactly: on a file, or on a Redis or Valkey server.
 
-As it is, balances live in a SQLite file; with `python 11_four_workers.py valkey://localhost:6379`,
-on that server. Each worker leases some of what is left, and gives back what it did not use.
+That is where balances live with `python 11_four_workers.py valkey://localhost:6379`.
 
 It prints:
 
