@@ -96,8 +96,8 @@ class MemoryLedger:
         with self._lock:
             row = self._find(node)
             if (node, request) not in self._added:
-                self._added.add((node, request))
                 row.terms = added(row.terms, units)
+                self._added.add((node, request))
                 row.revision += 1
             return self._state(row)
 
