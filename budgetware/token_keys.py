@@ -5,7 +5,6 @@ Not here: what is signed (`token_texts`). No key is ever part of a message or a 
 
 from __future__ import annotations
 
-import hmac
 import os
 import re
 import stat
@@ -62,10 +61,14 @@ class TokenKeys:
 
     def mac(self, kid: str, message: bytes) -> bytes:
         """The HMAC-SHA256 of a message by the key of that name."""
+        import hmac
+
         return hmac.digest(self._keys[kid], message, "sha256")
 
     def signer(self, message: bytes, mac: bytes) -> str | None:
         """The name of the key that made this HMAC of the message; None: none of these did."""
+        import hmac
+
         signers = [kid for kid in self._keys if hmac.compare_digest(self.mac(kid, message), mac)]
         return signers[0] if signers else None
 
