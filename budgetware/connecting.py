@@ -14,6 +14,7 @@ from .errors import ConfigurationError
 from .kernel.dims import show
 from .ledgers.addresses import MEMORY, ledger_at
 from .ledgers.leases import OnLedgerError
+from .ledgers.outbox import Outbox
 from .ledgers.protocol import Ledger
 from .quotas import ON_LEDGER_ERROR
 from .runtime import Runtime
@@ -42,6 +43,7 @@ def connect(
     durability: str | None = None,
     on_ledger_error: OnLedgerError | None = None,
     record_usage: bool | None = None,
+    outbox: str | PathLike[str] | None = None,
     tracer_provider: Any = None,
     meter_provider: Any = None,
 ) -> QuotaService:
@@ -70,6 +72,8 @@ def connect(
         on_ledger_error: while the ledger is away, `"lease"` (the default) spends what is leased
             until it ends, `"reject"` refuses, `"open"` lets calls through and books them later.
         record_usage: whether usage events are written into the ledger, too; True by default.
+        outbox: a directory where what cannot be told to the ledger is kept, should this process
+            die: the next one that opens a service with it books that, once.
         tracer_provider, meter_provider: OpenTelemetry's; by default the global ones.
 
     Raises:
@@ -78,25 +82,21 @@ def connect(
     """
     _check_arguments(manifest, clock, strict, prices, tracer_provider, meter_provider)
     settings = None if manifest is None else _read(manifest)
-    if settings is not None:
-        strict = settings.strict if strict is None else strict
-        prices = settings.prices if prices is None else prices
     made = Runtime(
         clock=clock,
-        strict=bool(strict),
-        prices=None if prices is None else _price_book(prices),
+        strict=bool(_first(strict, settings, "strict")),
+        prices=_price_book(_first(prices, settings, "prices")),
         token_keys=find_keys(token_keys),
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
     )
     _share(
-        made,
-        _first(ledger, settings, "ledger"),
-        _first(lease_seconds, settings, "lease_seconds"),
+        made, _first(ledger, settings, "ledger"), _first(lease_seconds, settings, "lease_seconds"),
         durability=_first(durability, settings, "durability"),
         on_error=_first(on_ledger_error, settings, "on_ledger_error"),
         is_recorded=_first(record_usage, settings, "record_usage") is not False,
-    )
+        outbox=_first(outbox, settings, "outbox"),
+    )  # fmt: skip
     if settings is not None and made.shared is None:
         put_on(made, settings)
     return QuotaService(made, settings)
@@ -133,6 +133,7 @@ def _share(
     durability: str | None,
     on_error: OnLedgerError | None,
     is_recorded: bool,
+    outbox: str | PathLike[str] | None,
 ) -> None:
     """Give a service its ledger, not opened yet, unless that is the memory of this process."""
     if on_error not in (None, *ON_LEDGER_ERROR):
@@ -147,8 +148,9 @@ def _share(
             f"lease_seconds={seconds:g}: give {LEAST_LEASE_SECONDS:g} to {MOST_LEASE_SECONDS:g}"
         )
     ledger = ledger_at(MEMORY if place is None else place, durability)
+    kept = None if outbox is None else Outbox(outbox)
     if ledger is not None:
-        shared = made.share(ledger, seconds, on_error or "lease")
+        shared = made.share(ledger, seconds, on_error or "lease", kept)
         shared.on_change = lambda pool: changed_elsewhere(pool, made)
         if is_recorded:
             made.record_usage()
@@ -179,7 +181,9 @@ def _check(value: object, what: str, *methods: str) -> None:
         )
 
 
-def _price_book(table: PriceTable) -> PriceBook:
+def _price_book(table: PriceTable | None) -> PriceBook | None:
+    if table is None:
+        return None
     from .pricing import PriceBook
 
     return PriceBook(table)

@@ -7,7 +7,6 @@ so that a job which is tried again by another process is not charged twice. Not 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from .frames import Amounts, Frame
 from .holds import Hold
 from .ids import new_id
 from .kernel.dims import show
+from .ledgers.errands import Errand
 from .ledgers.protocol import Ledger
 from .runtime import Runtime
 
@@ -64,6 +64,7 @@ class KeyClaim:
         self._entry = Entry(
             _fingerprint(frame, amounts), frame.runtime.clock.time() + KEPT_SECONDS, seconds
         )
+        self._is_left = self._is_asking = False
 
     def take(self) -> Hold | None:
         """Take it; returns the hold it stands for already, or None: that is to be held now.
@@ -84,14 +85,27 @@ class KeyClaim:
         known = _take_here(runtime, self._key, self._entry)
         if known is not None or runtime.shared is None:
             return known
-        found: Hold | None = await to_thread.run_sync(self._ask)
+        try:
+            found: Hold | None = await to_thread.run_sync(self._ask)
+        except BaseException:  # a native cancellation does not wait for the thread
+            self._is_left = True
+            if not self._is_asking:
+                self._free()
+            raise
         return found
 
+    def _free(self) -> None:
+        _free(self._frame.runtime, self._key, self._entry)
+
     def _ask(self) -> Hold | None:
+        self._is_asking = True
         with self:
             found = _take_there(self._frame.runtime, self._key, self._entry)
             if found is not None:
                 self.held(_foreign(self._frame, self._key, found))
+        self._is_asking = False
+        if self._is_left:
+            self._free()
         known: Hold | None = self._entry.hold
         return known
 
@@ -105,7 +119,7 @@ class KeyClaim:
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is not None:
-            _free(self._frame.runtime, self._key)
+            self._free()
 
 
 def _take_here(runtime: Runtime, key: str, entry: Entry) -> Hold | None:
@@ -158,6 +172,7 @@ def _take_there(runtime: Runtime, key: str, entry: Entry) -> dict[str, Any] | No
             if found["by"] == mine:
                 return None
             if found["state"] != "refused":
+                entry.node = ""  # it is another's, to settle or to free
                 return found
             attempt += 1
 
@@ -184,12 +199,14 @@ def _foreign(frame: Frame, key: str, found: dict[str, Any]) -> Hold:
     return hold
 
 
-def _free(runtime: Runtime, key: str) -> None:
+def _free(runtime: Runtime, key: str, entry: Entry) -> None:
     """It was not granted: whoever comes next may try."""
-    entry = runtime.keys.pop(key, None)
-    if entry is not None and entry.node and runtime.shared is not None:
+    if runtime.keys.get(key) is not entry:
+        return
+    del runtime.keys[key]
+    if entry.node and runtime.shared is not None:
         text = json.dumps({"fingerprint": entry.fingerprint, "by": "", "state": "refused"})
-        runtime.shared.courier.tell(_replacing(entry.node, text))
+        runtime.shared.courier.tell(Errand("replace", entry.node, text))
 
 
 def settled(hold: Hold) -> None:
@@ -208,11 +225,7 @@ def settled(hold: Hold) -> None:
             "booked": hold.units(),
         }
     )
-    runtime.shared.courier.tell(_replacing(entry.node, text))
-
-
-def _replacing(node: str, text: str) -> Callable[[Ledger], object]:
-    return lambda ledger: ledger.replace(node, text)
+    runtime.shared.courier.tell(Errand("replace", entry.node, text))
 
 
 holds.key_settled = settled

@@ -112,7 +112,7 @@ def tell_wait(waiter: Waiter, began_ns: int) -> None:
         ended_ns = waiter.since_ns + waiter.waited_ns
         refusal.timed_out = refusal.shortage is not None and ended_ns >= waiter.expires_ns
     observer = waiter.frame.observer
-    if observer is not None:
+    if observer is not None and not waiter.only_asked:
         observer.waited(waiter, began_ns, "completed" if refusal is None else "rejected", None)
 
 

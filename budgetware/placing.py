@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import shared_tasks
-from .admission.decisions import look_at_carve
+from .admission.closely import look_at_carve
 from .admission.refusals import Refusal
 from .frames import Frame, current
 from .kernel.nodes import Node

@@ -76,6 +76,18 @@ class Principals:
             principal = self.define(PrincipalDefinition(name), is_new=True)
         return principal
 
+    def check(self, definition: PrincipalDefinition) -> None:
+        """Raise unless it could be defined."""
+        try:
+            acquire()
+            known = self._known.get(definition.name)
+            if known is None:
+                self._parent_of(definition)
+            else:
+                _check_change(known, definition)
+        finally:
+            release()
+
     def define(self, definition: PrincipalDefinition, *, is_new: bool = False) -> Principal:
         """Add a principal, or change its quotas and exemption: in effect at once."""
         if not isinstance(definition, PrincipalDefinition):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -96,21 +108,26 @@ class Principals:
             release()
 
     def _add(self, definition: PrincipalDefinition) -> Principal:
+        parent = self._parent_of(definition)
+        principal = self._known[definition.name] = Principal(definition, parent)
+        return principal
+
+    def _parent_of(self, definition: PrincipalDefinition) -> Principal | None:
+        """The parent of a new one; raises where it cannot be added."""
         if len(self._known) >= MAX_PRINCIPALS:
             raise ConfigurationError(
                 f"principal {definition.name!r}: more than {MAX_PRINCIPALS} principals; group "
                 "those that need no quota of their own under one name"
             )
-        parent = None
-        if definition.parent is not None:
-            parent = self._known.get(definition.parent)
-            if parent is None:
-                raise ConfigurationError(
-                    f"principal {definition.name!r}: its parent {definition.parent!r} is not "
-                    "defined; define the parent first"
-                )
-        principal = self._known[definition.name] = Principal(definition, parent)
-        return principal
+        if definition.parent is None:
+            return None
+        parent = self._known.get(definition.parent)
+        if parent is None:
+            raise ConfigurationError(
+                f"principal {definition.name!r}: its parent {definition.parent!r} is not "
+                "defined; define the parent first"
+            )
+        return parent
 
 
 def _check_change(known: Principal, new: PrincipalDefinition) -> None:

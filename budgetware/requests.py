@@ -105,10 +105,12 @@ def _served(waiter: Waiter) -> Hold:
     """The hold of a call that has waited."""
     frame, call = waiter.frame, waiter.call
     hold = Hold(frame, call, waiter.items, waiter.tally)
-    hold.waited = waiter
     hold.priced = waiter.priced
     dim = waiter.blamed.cell.dim if waiter.blamed is not None else ""
-    if not waiter.only_asked:
+    if waiter.only_asked:
+        _count_admitted(waiter.tally)
+    else:
+        hold.waited = waiter
         frame.runtime.tallies.refused("throttled", waiter.waited_for, dim, call.operation)
         frame.runtime.telemetry.throttled(waiter)
     if waiter.crossed:
@@ -116,6 +118,14 @@ def _served(waiter: Waiter) -> Hold:
     if frame.observer is not None or frame.runtime.events.listeners or frame.has_warn:
         hold.watch()
     return hold
+
+
+def _count_admitted(tally: Tally) -> None:
+    try:
+        acquire()
+        tally.admitted += 1
+    finally:
+        release()
 
 
 def check_strict(frame: Frame) -> None:

@@ -358,7 +358,7 @@ class Reservation:
             if hold.state == "held" and not self._is_replay:  # nobody can end it any more
                 hold.told_late = False
                 book_later(hold.expire)
-        elif not self._asked:
+        elif not self._asked and self._place is None:
             warnings.warn(
                 f"reserve({dict(self._amounts)}) was never entered or awaited: nothing was held",
                 ResourceWarning,

@@ -125,8 +125,7 @@ class Resources:
 
     def check_new(self, resource: Resource) -> None:
         """Raise unless such a resource could be added."""
-        if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"define({str(resource)[:60]!r}): give a Resource(...)")
+        check_resource(resource)
         if resource.dim is None and resource.name in ("usd", "memory", "millis"):
             raise ConfigurationError(
                 f"resource {resource.name!r} would be taken for that dimension: give it "
@@ -199,21 +198,26 @@ class Resources:
         finally:
             release()
 
+    def check_delete(self, name: str, expected_revision: int | None) -> Pool:
+        """Return a resource that can be taken out, or raise."""
+        pool = self.get(name)
+        check_revision(pool, expected_revision)
+        if pool.is_used():
+            raise ConfigurationError(
+                f"resource {name!r} has reservations open: delete it when they have ended"
+            )
+        below = [other.name for other in self if other.parent is pool]
+        if below:
+            raise ConfigurationError(
+                f"resource {name!r} is the parent of {below[0]!r}: delete that first"
+            )
+        return pool
+
     def delete(self, name: str, expected_revision: int | None) -> Pool:
         """Take a resource out; draws on it are refused from now on."""
         try:
             acquire()
-            pool = self.get(name)
-            check_revision(pool, expected_revision)
-            if pool.is_used():
-                raise ConfigurationError(
-                    f"resource {name!r} has reservations open: delete it when they have ended"
-                )
-            below = [other.name for other in self._pools.values() if other.parent is pool]
-            if below:
-                raise ConfigurationError(
-                    f"resource {name!r} is the parent of {below[0]!r}: delete that first"
-                )
+            pool = self.check_delete(name, expected_revision)
             del self._pools[name]
             if len(self._revisions) >= MAX_RESOURCES:
                 self._revisions.clear()
@@ -233,6 +237,12 @@ def _put(pool: Pool, new: Resource, revision: int, now_ns: int) -> None:
     pool.revision = revision
     pool.node.policy = new.policy
     put_quota(pool.cell, new, now_ns)
+
+
+def check_resource(resource: object) -> None:
+    """Raise unless it is one."""
+    if not isinstance(resource, Resource):
+        raise ConfigurationError(f"define({str(resource)[:60]!r}): give a Resource(...)")
 
 
 def check_units(resource: Resource, parent: Resource) -> None:

@@ -22,6 +22,7 @@ from .telemetry.service import Telemetry
 
 if TYPE_CHECKING:
     from .frames import Frame
+    from .ledgers.outbox import Outbox
     from .ledgers.protocol import Ledger
     from .pricing import PriceBook
     from .token_keys import TokenKeys
@@ -86,9 +87,15 @@ class Runtime:
                 release()
         return function(self._ledger)
 
-    def share(self, ledger: Ledger, lease_seconds: float, on_error: OnLedgerError) -> SharedNodes:
+    def share(
+        self,
+        ledger: Ledger,
+        lease_seconds: float,
+        on_error: OnLedgerError,
+        outbox: Outbox | None = None,
+    ) -> SharedNodes:
         """Have shared balances live in a ledger, which is not opened yet."""
-        courier = Courier(ledger, self.clock, lease_seconds)
+        courier = Courier(ledger, self.clock, lease_seconds, outbox)
         shared = self.shared = SharedNodes(courier, self.resources, on_error)
         watch = getattr(self.clock, "watch", None)
         if watch is not None:  # a test's clock tells when it jumps

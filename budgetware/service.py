@@ -52,6 +52,7 @@ class QuotaService:
         self._token: Token[Frame] | None = None
         self._is_open = False
         self._was_opened = False
+        self._is_shut = False
 
     def task_budget(self, name: str | None = None, /, **options: Any) -> TaskBudget:
         """Make a task of this service; see `budgetware.task_budget`."""
@@ -235,6 +236,7 @@ class QuotaService:
 
     def _shut(self) -> None:
         """Part from the ledger. Blocks."""
+        self._is_shut = True
         if self.runtime.shared is not None:
             drain()
             self.runtime.shared.close()
@@ -309,16 +311,20 @@ class QuotaService:
     async def _open_in_thread(self) -> None:
         """Open the ledger without blocking the event loop; a cancellation leaves nothing open."""
         opened: list[bool] = []
+        left: list[bool] = []
         try:
-            await to_thread.run_sync(self._open_noting, opened)
-        except BaseException:
+            await to_thread.run_sync(self._open_noting, opened, left)
+        except BaseException:  # a native cancellation does not wait for the thread
+            left.append(True)
             if opened:
                 self._shut()
             raise
 
-    def _open_noting(self, opened: list[bool]) -> None:
+    def _open_noting(self, opened: list[bool], left: list[bool]) -> None:
         self.open()
         opened.append(True)
+        if left:
+            self._shut()
 
     async def __aexit__(
         self,
@@ -330,5 +336,10 @@ class QuotaService:
             return
         self._leave()
         if self.runtime.shared is not None:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._shut)
+            try:
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(self._shut)
+            except BaseException:  # a native cancellation, which may come before the thread
+                if not self._is_shut:
+                    self._shut()
+                raise

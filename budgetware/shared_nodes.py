@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import acquire, release
 from .definitions import definition_text, resource_of
-from .errors import BudgetwareError, ConfigurationError
+from .errors import BudgetwareError, ConfigurationError, UnknownResource
+from .ids import new_id
+from .kernel.nodes import Cell, QuotaCell
 from .ledgers.courier import Courier
 from .ledgers.leases import Lease, OnLedgerError
 from .ledgers.terms import Grant, NodeState
 from .quotas import PrincipalDefinition, Resource
-from .resources import Pool, Resources
+from .resources import Pool, Resources, check_resource
 
 if TYPE_CHECKING:
     from .events import UsageEvent
-    from .kernel.nodes import QuotaCell
     from .ledgers.protocol import Ledger
-    from .principals import Principal
+    from .principals import Principal, Principals
 
 T = TypeVar("T")
 RESOURCE, PRINCIPAL, TASK = "r/", "p/", "t/"
 """What the keys of nodes begin with."""
 _ALWAYS = 1e9
 """More seconds than any node is idle."""
+_MOST_TRIES = 5
+"""How often a change is made anew because others have changed the same meanwhile."""
 
 
 class SharedNodes:
@@ -50,6 +53,7 @@ class SharedNodes:
     ) -> None:
         self.courier = courier
         self.leases: dict[str, Lease] = {}
+        courier.leases = lambda: list(self.leases.values())
         self._resources = resources
         self._found: dict[str, Pool] = {}
         self._on_error: OnLedgerError = on_error
@@ -97,6 +101,7 @@ class SharedNodes:
 
     def define(self, resource: Resource, *, is_declared: bool) -> Pool:
         """Add a resource; one that a manifest declares may be there already."""
+        check_resource(resource)
         known = self._found.pop(resource.name, None)
         if known is None or known.is_closed or known.node.ended:
             self._resources.check_new(resource)
@@ -121,7 +126,10 @@ class SharedNodes:
         return state
 
     def _tell(
-        self, resource: Resource, is_declared: bool, expected: int | None = None  # noqa: FBT001
+        self,
+        resource: Resource,
+        is_declared: bool,  # noqa: FBT001
+        expected: int | None = None,
     ) -> NodeState:
         text = definition_text(resource)
         node = RESOURCE + resource.name
@@ -157,18 +165,48 @@ class SharedNodes:
 
     def update(self, name: str, changes: dict[str, Any], expected: int | None) -> Pool:
         """Change a resource, for all who use the ledger."""
-        pool, new = self._resources.changed(name, changes, expected)
-        state = self._tell(new, is_declared=False, expected=expected)
-        self._resources.take_over(pool, new, state.revision)
-        return pool
+        tries = _MOST_TRIES if expected is None else 1
+        while True:
+            tries -= 1
+            self._catch_up(name)
+            pool, new = self._resources.changed(name, changes, expected)
+            try:
+                state = self._tell(new, is_declared=False, expected=pool.revision)
+            except ConfigurationError:
+                if not tries:
+                    raise
+            else:
+                self._resources.take_over(pool, new, state.revision)
+                return pool
+
+    def _catch_up(self, name: str) -> None:
+        """Take over what others have made of a resource; raises `UnknownResource`."""
+        pool, node = self._resources.get(name), RESOURCE + name
+        states = self.call(lambda ledger: ledger.read(node))
+        state = next((state for state in states if state.node == node), None)
+        if state is None:
+            raise UnknownResource(
+                f"resource {name!r} was deleted by another process: delete it here, too, and then "
+                "define it again"
+            )
+        if state.revision != pool.revision and state.definition:
+            self._resources.take_over(pool, resource_of(state.definition), state.revision)
 
     def delete(self, name: str, expected: int | None) -> None:
         """Take a resource out of the ledger."""
+        self._resources.get(name)
         node = RESOURCE + name
+        is_there = True
+        try:
+            self._catch_up(name)
+        except UnknownResource:
+            is_there = False
+        self._resources.check_delete(name, expected)
         lease = self.leases.get(node)
-        if lease is not None:
+        if lease is not None and is_there:
             self._give_back(lease)
-        self.call(lambda ledger: ledger.delete(node, expected_revision=expected))
+        if is_there:
+            self.call(lambda ledger: ledger.delete(node, expected_revision=expected))
         if lease is not None:
             lease.is_closed = True
             del self.leases[node]
@@ -179,30 +217,51 @@ class SharedNodes:
 
     # Principals and tasks.
 
-    def put_quota(self, principal: Principal, dim: str, quota: Resource) -> None:
-        """Put a quota of a principal into the ledger."""
-        node = f"{PRINCIPAL}{principal.name}/{dim}"
-        cell = principal.node.cell(dim)
-        text = definition_text(quota)
-        state = self.call(lambda ledger: ledger.define(node, quota.terms, text, declared=text))
+    def define_principal(
+        self, principals: Principals, definition: PrincipalDefinition
+    ) -> Principal:
+        """Add or change a principal, its quotas in the ledger first."""
+        principals.check(definition)
+        name, quotas = definition.name, definition.quotas
+        states = {dim: self._put_quota(_quota_node(name, dim), q) for dim, q in quotas.items()}
         try:
             acquire()
-            lease = self.leases.get(node)
-            if lease is None:
-                lease = self._lend(node, cell, quota)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            lease.change(state.terms)
-            lease.seen(state)
+            known = principals.find(name)
+            gone = [] if known is None else sorted(known.definition.quotas.keys() - quotas.keys())
+            principal = principals.define(definition)
+            for dim, state in states.items():
+                self._attach_quota(principal.node.cell(dim), quotas[dim], state)
         finally:
             release()
+        for dim in gone:
+            self._part_with(_quota_node(name, dim))
+        return principal
 
-    def quotas_changed(self, principal: Principal, before: PrincipalDefinition) -> None:
-        """Bring the ledger up to date with the quotas of a principal."""
-        for dim, quota in principal.definition.quotas.items():
-            self.put_quota(principal, dim, quota)
-        for dim in before.quotas.keys() - principal.definition.quotas.keys():
-            lease = self.leases.pop(f"{PRINCIPAL}{principal.name}/{dim}", None)
-            if lease is not None:
-                self._give_back(lease)
+    def _put_quota(self, node: str, quota: Resource) -> NodeState:
+        text = definition_text(quota)
+        return self.call(lambda ledger: ledger.define(node, quota.terms, text, declared=text))
+
+    def _attach_quota(self, cell: Cell, quota: Resource, state: NodeState) -> None:
+        """Have it served from a lease, each of which is a holder. Locked."""
+        lease = self.leases.get(state.node)
+        if lease is not None:
+            lease.change(state.terms)
+            return
+        assert isinstance(cell, QuotaCell)
+        holder = f"{self.courier.holder}:{new_id()}"
+        self._lend(state.node, cell, quota, holder=holder).seen(state)
+
+    def _part_with(self, node: str) -> None:
+        """A quota is lifted here: what is leased of it goes back, and calls are only counted."""
+        lease = self.leases[node]
+        self._give_back(lease)
+        try:
+            acquire()
+            lease.is_closed = True
+            lease.cell.lease = None
+            del self.leases[node]
+        finally:
+            release()
 
     def lend_task(self, cell: QuotaCell, state: NodeState, *, holder: str) -> Lease:
         """Lease one dimension of a shared task; each of its blocks is a holder. Locked."""
@@ -216,7 +275,9 @@ class SharedNodes:
         lease.on_end = lambda: self.leases.pop(key, None)
         return lease
 
-    def _lend(self, node: str, cell: QuotaCell, resource: Resource) -> Lease:
+    def _lend(
+        self, node: str, cell: QuotaCell, resource: Resource, *, holder: str | None = None
+    ) -> Lease:
         """Have a cell be served from a lease. Locked."""
         lease = self.leases[node] = Lease(
             node,
@@ -224,6 +285,7 @@ class SharedNodes:
             resource.terms,
             self.courier,
             self.courier.clock.now_ns(),
+            holder=holder,
             is_per_call=resource.per_call,
             most=resource.most_leased,
             on_error=resource.on_ledger_error or self._on_error,
@@ -243,6 +305,10 @@ class Recorder:
 
     def close(self) -> None:
         """The courier writes what it has when it closes."""
+
+
+def _quota_node(principal: str, dim: str) -> str:
+    return f"{PRINCIPAL}{principal}/{dim}"
 
 
 def _as_row(event: UsageEvent) -> tuple[float, str]:

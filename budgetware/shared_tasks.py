@@ -5,13 +5,14 @@ Not here: tasks (`tasks`), and leases (`ledgers`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .accounts import acquire, release
 from .errors import ConfigurationError
 from .ids import new_id
 from .kernel.nodes import Node, QuotaCell
+from .ledgers.errands import Errand
 from .ledgers.leases import Lease
 from .ledgers.protocol import Ledger
 from .ledgers.terms import NodeState, Terms
@@ -123,11 +124,7 @@ def spread(task: TaskBudget) -> None:
     task.is_spread = True
     text = f"{cause.dim or ''}|{cause.reason}"
     for lease in _leases(task):
-        _shared(task).courier.tell(_latching(lease.node, text))
-
-
-def _latching(node: str, text: str) -> Callable[[Ledger], object]:
-    return lambda ledger: ledger.latch(node, text)
+        _shared(task).courier.tell(Errand("latch", lease.node, text))
 
 
 def _end_here(task: TaskBudget, text: str) -> None:

@@ -252,11 +252,10 @@ def close_line(runtime: Runtime) -> None:
 
 def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:
     """Add or change a principal, and look again at those who wait for a quota of it."""
-    known = runtime.principals.find(definition.name)
-    before = PrincipalDefinition(definition.name) if known is None else known.definition
-    principal = runtime.principals.define(definition)
-    if runtime.shared is not None:
-        runtime.shared.quotas_changed(principal, before)
+    if runtime.shared is None:
+        principal = runtime.principals.define(definition)
+    else:
+        principal = runtime.shared.define_principal(runtime.principals, definition)
     definitions_changed()
     recheck(principal.node, runtime)
     return principal

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ..accounts import waiting
 from ..errors import BudgetwareError
 from ..kernel.nodes import Cell, Item, Node
-from ..kernel.tree import Shortage, room_of, settle
+from ..kernel.tree import Shortage, left_of, settle
 from ..ledgers.leases import Lease
 from ..policies import severity
 from .decisions import could_ever, refuse, stopped_by
@@ -53,7 +53,7 @@ def _turn_away_from(cell: Cell, now_ns: int) -> None:
         is_needed = units > 0 and not waiter.is_free_of(cell) and waiter.state == "waiting"
         finishing = waiter.frame.finishing
         if is_needed and not could_ever(cell, units, 0, finishing, now_ns):
-            short = Shortage(cell, units, max(0, room_of(cell, finishing)))
+            short = Shortage(cell, units, left_of(cell, finishing))
             left = leave(waiter.places)
             frame, items = waiter.frame, waiter.items
             waiter.refusal = refuse(frame, items, waiter.call, [short], now_ns)

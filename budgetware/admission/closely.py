@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from ..accounts import acquire, release, waiting
 from ..calls import Call
 from ..frames import Frame
-from ..kernel.nodes import Item
+from ..kernel.nodes import Item, Node
 from ..ledgers.courier import PATIENCE_SECONDS
 from ..tallies import Tally
-from .decisions import Delay, Question, decide, warn
+from .decisions import Carve, Delay, Question, decide, decide_carve, warn
 from .parking import tell_stirred, watch_clock
 from .refusals import Refusal
 from .waiters import MAX_WAITERS, Waiter, line_up, stirred
@@ -46,8 +46,7 @@ def look_closely(
         if not isinstance(answer, Question):
             return answer
         tries += 1
-        for event in answer.events:
-            event.wait(PATIENCE_SECONDS)
+        _hear(answer)
 
 
 def _look(
@@ -84,3 +83,29 @@ def _look(
     if decision:
         warn(decision)
     return None
+
+
+def _hear(question: Question) -> None:
+    """Wait for the answers of a ledger."""
+    for event in question.events:
+        event.wait(PATIENCE_SECONDS)
+
+
+def look_at_carve(node: Node, limits: Carve, parent: Frame) -> Refusal | None:
+    """Take a child's limits out of its parents' room: all of them, or say who refuses.
+
+    Where a ledger has to be asked, this blocks until that answers.
+    """
+    tries = 0
+    while True:
+        parent.runtime.sweep()
+        try:
+            acquire()
+            now_ns = parent.now_ns()
+            answer = decide_carve(node, limits, parent, now_ns, may_ask=tries < _MOST_QUESTIONS)
+        finally:
+            release()
+        if not isinstance(answer, Question):
+            return answer
+        tries += 1
+        _hear(answer)

@@ -18,7 +18,7 @@ from ..holding import own_holds, units_in
 from ..kernel.carving import open_carve
 from ..kernel.dims import from_units
 from ..kernel.nodes import KINDS, Cell, Item, Node, payers, refresh
-from ..kernel.tree import Shortage, hold, room_of, shortages
+from ..kernel.tree import Shortage, hold, left_of, shortages
 from ..policies import Policy, Terminate, severity
 from ..principals import is_exempt
 from ..termination import latch
@@ -104,7 +104,11 @@ def _refusal(
         for s in obstacles
         if not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing, now_ns)
     ]
-    return refuse(frame, items, call, hopeless, now_ns) if hopeless else None
+    if not hopeless:
+        return None
+    refusal = refuse(frame, items, call, hopeless, now_ns)
+    refusal.retry_after = None
+    return refusal
 
 
 def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
@@ -170,7 +174,7 @@ def _queued(
             if queue is None or not queue.count or n == 0 or id(cell) in known:
                 continue
             if not (exempt and cell.spares_exempt) and not goes_first(holds, cell):
-                queued.append(Shortage(cell, n, max(0, room_of(cell, frame.finishing))))
+                queued.append(Shortage(cell, n, left_of(cell, frame.finishing)))
     return queued
 
 
@@ -202,7 +206,7 @@ def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
     for shortage in obstacles:
         cell = shortage.cell
         if cell.lease is not None and cell.limit is not None:
-            after = cell.lease.retry_after(now_ns)
+            after = cell.lease.retry_after(shortage.requested, now_ns)
             if after is None or shortage.requested > cell.limit:
                 return None
             longest = max(longest, after)
@@ -308,25 +312,28 @@ def _why(ended: Node, short: Shortage, call: Call) -> str:
     return f"{text}, after {refusals} refusals in a row"
 
 
-def look_at_carve(node: Node, limits: Carve, parent: Frame) -> Refusal | None:
-    """Take a child's limits out of its parents' room: all of them, or say who refuses.
-
-    Takes the lock itself.
-    """
-    parent.runtime.sweep()
-    try:
-        acquire()
-        items = [(dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.items()]
-        stopped = stopped_by(parent)
-        if stopped is not None:
-            return Refusal(parent, PLAIN, items, stopped, None)
-        short = shortages(items, parent.finishing)
-        if short:
-            return Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
+def decide_carve(
+    node: Node, limits: Carve, parent: Frame, now_ns: int, *, may_ask: bool
+) -> Refusal | Question | None:
+    """Take a child's limits out of its parents' room: all of them, or say who refuses."""
+    items = [(dim, limit, payers(parent.chain, dim)) for dim, (limit, _w, _k) in limits.items()]
+    stopped = stopped_by(parent)
+    if stopped is not None:
+        return Refusal(parent, PLAIN, items, stopped, None)
+    bring_up_to_date(items, now_ns)
+    short = without_credit(shortages(items, parent.finishing))
+    if not short:
         open_carve(node, items)
-    finally:
-        release()
-    return None
+        return None
+    away = first_away(short)
+    if away is not None:
+        return refuse_away(parent, PLAIN, items, away)
+    events = ask(short, now_ns) if may_ask else ()
+    return (
+        Question(events)
+        if events
+        else Refusal(parent, PLAIN, items, short[-1].cell.node, short[-1])
+    )
 
 
 def look_at_least(frame: Frame) -> Refusal | None:

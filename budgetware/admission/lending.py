@@ -53,11 +53,7 @@ def is_question(cell: Cell, now_ns: int) -> bool:
 
 def ask(obstacles: Sequence[Shortage], now_ns: int) -> list[Event]:
     """Ask for what is short; returns what tells of the answers, or nothing if none will come."""
-    return [
-        s.cell.lease.ask_for(s.requested - s.available)
-        for s in obstacles
-        if is_question(s.cell, now_ns)
-    ]
+    return [s.cell.lease.ask_for(s.requested) for s in obstacles if is_question(s.cell, now_ns)]
 
 
 def without_credit(obstacles: Sequence[Shortage]) -> list[Shortage]:

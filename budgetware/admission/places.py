@@ -12,6 +12,7 @@ from typing import Any
 from ..holding import units_in
 from ..kernel.nodes import Cell, QuotaCell, refloor
 from ..kernel.queue import Entry, Queue
+from ..kernel.refill import NEVER_NS
 
 
 class Place(Entry):
@@ -79,6 +80,8 @@ def alarm_ns(place: Place) -> int | None:
     if refill is None:
         return expiry_ns
     ready_ns = refill.ready_ns(place.units - place.cell.free)
+    if ready_ns >= NEVER_NS:  # it has no share of its rate yet, and is woken by the answer
+        return expiry_ns
     return ready_ns if expiry_ns is None else min(ready_ns, expiry_ns)
 
 

@@ -23,7 +23,7 @@ from ..calls import Call
 from ..frames import Frame
 from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
-from ..kernel.tree import Shortage, room_of, shortages
+from ..kernel.tree import Shortage, left_of, room_of, shortages
 from ..ledgers.leases import Lease
 from ..principals import is_exempt
 from ..stakes import Stake
@@ -51,6 +51,7 @@ class Waiter:
         "crossed",
         "expires_ns",
         "frame",
+        "has_waited",
         "holds",
         "items",
         "nodes",
@@ -85,6 +86,7 @@ class Waiter:
         self.since_ns = now_ns
         self.waited_ns = 0
         self.polls = False
+        self.has_waited = False
         self.ticket = next(_tickets)
         self.holds = holds
         self.state: Literal["waiting", "granted", "refused"] = "waiting"
@@ -137,8 +139,7 @@ class Waiter:
     @property
     def only_asked(self) -> bool:
         """Whether it waited for nothing but the answer of a ledger."""
-        cell = None if self.blamed is None else self.blamed.cell
-        return cell is not None and cell.lease is not None and not stays(self, cell)
+        return self.blamed is not None and not self.has_waited
 
     def _find_nodes(self) -> frozenset[Node]:
         """Those whose end, or change, may end the wait; the same for all who ask for the same."""
@@ -248,7 +249,11 @@ def _goes_on_asking(waiter: Waiter, place: Place, room: int, now_ns: int) -> boo
     if lease.error is not None:
         return False
     if not lease.is_question(now_ns):
-        return stays(waiter, place.cell)
+        if not stays(waiter, place.cell):
+            return False
+        waiter.has_waited = True
+        lease.ask_again()
+        return True
     if room < place.units:
         lease.ask()
     return True
@@ -257,6 +262,7 @@ def _goes_on_asking(waiter: Waiter, place: Place, room: int, now_ns: int) -> boo
 def _go_on_waiting(waiter: Waiter, at: int, before: int | None) -> list[Cell]:
     """It has to wait at one of its places; `before` was its alarm."""
     place = waiter.places[at]
+    waiter.has_waited = waiter.has_waited or place.cell.lease is None
     passed: list[Cell] = []
     if waiter.blamed is not place:
         waiter.blamed = place
@@ -320,11 +326,13 @@ def give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
         waiter.blamed = place
         waiter.refusal = refuse_away(frame, waiter.call, waiter.items, lease)
         return finish(waiter, "refused", now_ns)
-    room = max(0, room_of(place.cell, frame.finishing))
-    short = Shortage(place.cell, place.units, room)
+    short = Shortage(place.cell, place.units, left_of(place.cell, frame.finishing))
+    is_vain = not could_ever(place.cell, place.units, place.own, frame.finishing, now_ns)
     waiter.blamed = place
     left = leave(waiter.places)  # whoever tries again will not have itself ahead of it
     waiter.refusal = refuse(frame, waiter.items, waiter.call, [short], now_ns)
+    if is_vain:
+        waiter.refusal.retry_after = None
     return left + finish(waiter, "refused", now_ns)
 
 

@@ -82,7 +82,7 @@ def balance(cell: Cell, *, finishing: bool = False) -> Balance:
         free, granted = cell.free + cell.returned, cell.granted
         spent, reserved = _used(cell)
     else:
-        spent, reserved, granted, free = _shared(cell)
+        spent, reserved, granted, free = shared(cell)
     kept = 0 if finishing else min(cell.keep, max(0, free))
     return Balance(
         limit=None if cell.limit is None else show(cell.limit),
@@ -96,7 +96,7 @@ def balance(cell: Cell, *, finishing: bool = False) -> Balance:
     )
 
 
-def _shared(cell: Cell) -> tuple[int, int, int, int]:
+def shared(cell: Cell) -> tuple[int, int, int, int]:
     """(spent, reserved, granted, free) of a payer that other processes draw on, too.
 
     As of the last answer of its ledger, with what happened here since.

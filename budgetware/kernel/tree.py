@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .balances import shared
 from .nodes import GUARDED, OPEN, Cell, Item, Node, refloor
 from .quota import pass_on
 
@@ -62,6 +63,14 @@ def room_of(cell: Cell, finishing: frozenset[Node]) -> int:
     return cell.free if cell.node in finishing else cell.free - cell.keep
 
 
+def left_of(cell: Cell, finishing: frozenset[Node]) -> int:
+    """What to tell whoever asks for more; of what others draw on too, as far as that is known."""
+    if cell.lease is None or cell.refill is not None:
+        return max(0, room_of(cell, finishing))
+    _spent, _reserved, _granted, free = shared(cell)
+    return max(0, free)
+
+
 def shortages(
     items: Sequence[Item], finishing: frozenset[Node], *, exempt: bool = False
 ) -> list[Shortage]:
@@ -82,7 +91,7 @@ def shortages(
                 continue
             room = room_of(cell, finishing)
             if n > room and units > 0 and not (exempt and cell.spares_exempt):
-                short.append(Shortage(cell, n, max(0, room)))
+                short.append(Shortage(cell, n, left_of(cell, finishing)))
     return short
 
 

@@ -5,13 +5,17 @@ Everything here runs under the lock of accounts. Not here: what the answer does 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..kernel.nodes import refresh
 from .leases import Lease
+from .letters import Parting
 from .stocks import demand_of, stock_of
 from .terms import Claim
 
-_FORGOTTEN_NS = 12 * 3_600 * 1_000_000_000
+FORGOTTEN_SECONDS = 12 * 3_600
 """A holder that has not been answered for so long may be forgotten by the ledger soon."""
+_FORGOTTEN_NS = FORGOTTEN_SECONDS * 1_000_000_000
 
 
 def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False) -> Claim:
@@ -31,6 +35,7 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
     queue = cell.queue
     waiting = (queue.units if queue is not None else 0) + lease.extra
     first = queue.first() if queue is not None and queue.count else None
+    foremost = lease.extra_most if first is None else first.units
     used = cell.spent - lease.offset
     if terms.kind == "rate":
         held, want = cell.free, 0
@@ -51,7 +56,7 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
         held=held,
         want=want,
         need=max(0, waiting - free),
-        head=0 if first is None else max(0, first.units - (0 if cell.refill else free)),
+        head=max(0, foremost - (0 if cell.refill else free)),
         waits=waits and first is not None,
         demand=_demand(lease, now_ns, waiting, used) if not is_last else 0,
         share=lease.share,
@@ -62,6 +67,36 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
     )
     lease.due_ns = None
     return lease.asking
+
+
+def make_parting(lease: Lease, now_ns: int, now: float) -> Parting | None:
+    """What would close a lease if this process ended now; None: the ledger knows it all.
+
+    What open calls hold may have been used, so it counts as used. Of a rate nothing is given back:
+    what it had in its bucket dies with its share.
+
+    Args:
+        now: the same time, in seconds since the epoch.
+    """
+    cell = lease.cell
+    if not lease.is_known:
+        return None
+    asked = lease.asking
+    ago_ns = now_ns - lease.acked_ns
+    counted = 0 if cell.level else lease.counted
+    used = 0 if cell.level else cell.spent - lease.offset + max(0, cell.reserved)
+    is_empty = cell.base == cell.spent and cell.free == 0 and not lease.share
+    if asked is None and is_empty and used == counted:
+        return None
+    parting = Parting(
+        lease.node, lease.holder, lease.epoch + 1, used, counted, now - ago_ns / 1e9,
+        is_asked=asked is not None,
+    )  # fmt: skip
+    if asked is None and ago_ns > _FORGOTTEN_NS:  # as the next claim will have it
+        return replace(
+            parting, holder=lease.next_holder, epoch=1, used=used - counted, counted=0, answered=now
+        )
+    return parting
 
 
 def _keep(lease: Lease, now_ns: int, waiting: int, used: int, *, is_last: bool) -> int:

@@ -8,37 +8,38 @@ who waits for it (`admission`).
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from random import random
-from threading import Event, Thread, get_ident
-from typing import Any, TypeVar
+from threading import Thread, get_ident
+from time import monotonic_ns
+from typing import TypeVar
 
 from ..accounts import acquire, release
 from ..clock import Clock
 from ..errors import BudgetwareError, LedgerUnavailable
-from ..ids import new_id
-from ..kernel.refill import NEVER_NS
+from . import forks
+from .agenda import Agenda, Job
 from .claims import make_claim
+from .errands import Errand
 from .leases import Lease
+from .outbox import Outbox
 from .protocol import Ledger
-from .terms import Claim, Grant, UsageRow
+from .terms import Claim, Grant
+from .usage_queue import UsageQueue
 
 T = TypeVar("T")
 
 _log = logging.getLogger("budgetware")
 PATIENCE_SECONDS = 5.0
 """How long a call to the ledger may take that is no claim; more than any ledger's own timeout."""
-_LINGER_NS = 100_000_000
-"""How long a slot that has come back is kept for the next call."""
 _LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.05, 1.0
-MAX_ROWS = 100_000
-"""So many usage events are kept while the ledger is away; then the oldest are dropped."""
-_BATCH = 1_000
 _FLUSH_NS = 100_000_000
 """How often usage events are written, at most."""
 _LONGEST_SLEEP_SECONDS = 3_600.0
+_ADOPTION_NS = 2_000_000_000
+"""For so long the opening of a service waits until what the dead left is booked."""
 
 
 def _nobody_waits(_leases: Sequence[Lease], _now_ns: int) -> None:
@@ -56,72 +57,49 @@ stays: Callable[[Lease], bool] = _leaves
 """Asked whether the first who waits for a lease stays in line if there is not enough. Locked."""
 
 
-class Job:
-    """Something the ledger is to do, and what came of it."""
-
-    __slots__ = ("_done", "error", "function", "result")
-
-    def __init__(self, function: Callable[[Ledger], Any]) -> None:
-        self.function = function
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._done = Event()
-
-    def run(self, ledger: Ledger) -> None:
-        """Do it."""
-        try:
-            self.result = self.function(ledger)
-        except BaseException as error:  # whoever waits for it is told
-            self.error = error
-        self._done.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is done; say whether it was."""
-        return self._done.wait(seconds)
-
-
 class Courier:
     """What takes the claims of one service to its ledger, in a thread of its own.
 
     Attributes:
         holder: the name of this process at the ledger, never used again.
         ttl_ms: how long leases last, in milliseconds.
-        dropped: usage events that were lost because the ledger was away too long.
+        usage: the events that are not in the ledger yet.
+        leases: returns all that there are.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, lease_seconds: float) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, lease_seconds: float, outbox: Outbox | None = None
+    ) -> None:
         self.ledger = ledger
         self.clock = clock
         self.ttl_ms = max(1, int(lease_seconds * 1_000))
-        self.holder = new_id()
-        self.dropped = 0
-        self._bell: SimpleQueue[Lease | Job | None] = SimpleQueue()
-        self._later: deque[Lease] = deque()
-        self._active: dict[Lease, None] = {}
-        self._errands: deque[Callable[[Ledger], object]] = deque()
+        self.holder = os.urandom(12).hex()
+        self.usage = UsageQueue(self.holder)
+        self.leases: Callable[[], Sequence[Lease]] = tuple
+        self._outbox = outbox
+        self._agenda = Agenda()
+        self._errands: deque[Errand] = deque()
         self._sent: list[tuple[Lease, Claim]] = []
-        self._events: deque[Callable[[], tuple[float, str]]] = deque()
-        self._rows: list[UsageRow] = []
-        self._numbers = 0
         self._flush_ns = 0
         self._pause_seconds = 0.0
         self._again_ns = 0
         self._thread: Thread | None = None
         self._is_closing = False
+        self._is_abandoned = False
+        forks.told.add(self)
 
     # From any thread.
 
     def ring(self, lease: Lease, *, later: bool = False) -> None:
         """Have a claim made for a lease, at once or after a moment. Never waits."""
         if later:
-            self._later.append(lease)
-            self._bell.put(None)
+            self._agenda.put_later(lease)
         else:
-            self._bell.put(lease)
+            self._agenda.put(lease)
 
     def wake(self) -> None:
         """Have it look at the clock."""
-        self._bell.put(None)
+        self._agenda.put(None)
 
     def start(self) -> None:
         """Open the ledger, in the thread that is the only one to use it; waits for that.
@@ -133,7 +111,7 @@ class Courier:
         self._thread = thread
         thread.start()
         try:
-            self.call(lambda ledger: ledger.open())
+            self.call(self._open)
         except BaseException:
             self._stop()
             raise
@@ -143,11 +121,13 @@ class Courier:
 
         Blocks the thread for as long as the ledger takes, which is bounded by its timeouts.
         """
+        if self._is_abandoned:
+            raise LedgerUnavailable(forks.FORKED)
         thread = self._thread
         if thread is None or not thread.is_alive() or thread.ident == get_ident():
             raise LedgerUnavailable("the ledger is closed: connect() again")
         job = Job(function)
-        self._bell.put(job)
+        self._agenda.put(job)
         if not job.wait(PATIENCE_SECONDS):
             raise LedgerUnavailable(
                 f"the ledger {self.ledger.address} has not answered for {PATIENCE_SECONDS:g} "
@@ -158,17 +138,15 @@ class Courier:
         result: T = job.result
         return result
 
-    def tell(self, errand: Callable[[Ledger], object]) -> None:
-        """Have the ledger do something soon, again and again until it has. Never waits."""
+    def tell(self, errand: Errand) -> None:
+        """Have the ledger told soon, again and again until it knows. Never waits."""
         self._errands.append(errand)
-        self._bell.put(None)
+        self._agenda.put(None)
 
     def record(self, make: Callable[[], tuple[float, str]]) -> None:
         """Have a usage event kept: its time and text, made later. From any thread; never waits."""
-        events = self._events
-        events.append(make)
-        if len(events) == 1:
-            self._bell.put(None)
+        if self.usage.put(make):
+            self._agenda.put(None)
 
     def flush(self, leases: Sequence[Lease]) -> None:
         """Report what was used by these, and write down usage events; waits for that."""
@@ -189,7 +167,7 @@ class Courier:
     def close(self, leases: Sequence[Lease]) -> None:
         """Report what was used, return what was leased, and close the ledger; waits for that.
 
-        Whatever cannot be said now is lost with this process: its leases expire.
+        Whatever cannot be said now is left in the outbox, or lost where there is none.
         """
         thread = self._thread
         if thread is None or not thread.is_alive():
@@ -202,27 +180,59 @@ class Courier:
                     lease.is_closed = True
             finally:
                 release()
-            self._report(leases, is_last=True)
+            try:
+                self._report(leases, is_last=True)
+            except BaseException:
+                self._save()
+                raise
+            if self._outbox is not None:
+                self._outbox.clear()
 
         try:
             self.call(say_goodbye)
-        except LedgerUnavailable as error:
+        except BudgetwareError as error:
             _log.warning("a ledger was closed without a last report: %s", error)
         finally:
             self._stop()
 
     def _stop(self) -> None:
         self._is_closing = True
-        self._bell.put(None)
+        self._agenda.put(None)
         if self._thread is not None:
             self._thread.join(PATIENCE_SECONDS)
 
+    def abandon(self) -> None:
+        """Go on without it: the process was forked, and what it has is the parent's."""
+        if self._thread is None or self._is_closing:  # opened here, if it is
+            self.holder = os.urandom(12).hex()
+            self.usage = UsageQueue(self.holder)
+            return
+        self._is_abandoned = True
+        self._thread = self._outbox = None
+        self._agenda = Agenda()
+        self._errands = deque(maxlen=0)
+        self._sent = []
+        self.usage.shut()
+        forks.abandon(self.leases())
+
     # In its own thread.
+
+    def _open(self, ledger: Ledger) -> None:
+        ledger.open()
+        outbox = self._outbox
+        if outbox is None:
+            return
+        outbox.open(ledger.address, self.holder)
+        until_ns = monotonic_ns() + _ADOPTION_NS  # what is left is done bit by bit
+        try:
+            while outbox.has_orphans and monotonic_ns() < until_ns:
+                outbox.adopt(ledger, self.ttl_ms, self.clock.time())
+        except LedgerUnavailable as error:
+            _log.warning("what others left in the outbox is booked later: %s", error)
 
     def _run(self) -> None:
         while not self._is_closing:
-            jobs = self._await_work()
-            for job in jobs:
+            for job in self._agenda.take_jobs(self._seconds_left()):
                 job.run(self.ledger)
             if not self._is_closing:
                 self._work()
@@ -230,41 +240,24 @@ class Courier:
             self.ledger.close()
         except Exception:
             _log.exception("closing the ledger failed")
-
-    def _await_work(self) -> list[Job]:
-        """Sleep until there is something to do; note who has to be claimed for."""
-        jobs: list[Job] = []
-        seconds = self._seconds_left()
-        try:
-            item = self._bell.get(timeout=seconds)
-            while True:
-                if isinstance(item, Job):
-                    jobs.append(item)
-                elif item is not None:
-                    item.due_ns = 0
-                    self._active[item] = None
-                item = self._bell.get_nowait()
-        except Empty:
-            pass
-        return jobs
+        if self._outbox is not None:
+            self._outbox.close()
 
     def _seconds_left(self) -> float:
         now_ns = self.clock.now_ns()
-        next_ns = min((lease.due_ns or 0 for lease in self._active), default=NEVER_NS)
-        if self._events or self._rows:
+        next_ns = self._agenda.next_ns()
+        if len(self.usage):
             next_ns = min(next_ns, self._flush_ns)
-        if self._sent or self._errands:
+        outbox = self._outbox
+        is_owing = outbox is not None and (outbox.is_full or outbox.has_orphans)
+        if self._sent or self._errands or is_owing:
             next_ns = self._again_ns
         next_ns = max(next_ns, self._again_ns)
         return min(_LONGEST_SLEEP_SECONDS, max(0, next_ns - now_ns) / 1e9)
 
     def _work(self) -> None:
         now_ns = self.clock.now_ns()
-        while self._later:
-            lease = self._later.popleft()
-            due_ns = now_ns + _LINGER_NS
-            lease.due_ns = due_ns if lease.due_ns is None else min(due_ns, lease.due_ns)
-            self._active[lease] = None
+        self._agenda.settle_later(now_ns)
         if now_ns < self._again_ns:
             return
         if not self._sent:
@@ -275,7 +268,8 @@ class Courier:
                 grants = self.ledger.sync([claim for _lease, claim in self._sent])
                 self._deliver(grants)
             if now_ns >= self._flush_ns:
-                self.write_rows()
+                self._write_usage()
+            self._empty_outbox()
         except LedgerUnavailable as error:
             self._fail(error)
         except BudgetwareError as error:
@@ -288,9 +282,7 @@ class Courier:
             self._again_ns = 0
 
     def _make_claims(self, now_ns: int) -> None:
-        due = [
-            lease for lease in self._active if lease.due_ns is not None and lease.due_ns <= now_ns
-        ]
+        due = self._agenda.due(now_ns)
         if not due:
             return
         try:
@@ -301,7 +293,7 @@ class Courier:
         finally:
             release()
         for lease in due:
-            self._active.pop(lease, None)
+            self._agenda.active.pop(lease, None)
 
     def _deliver(self, grants: Sequence[Grant]) -> None:
         sent, self._sent = self._sent, []
@@ -314,7 +306,7 @@ class Courier:
                 had_latch = lease.latch
                 lease.answered(grant, now_ns)
                 if lease.due_ns is not None:
-                    self._active[lease] = None
+                    self._agenda.active[lease] = None
                 if grant.terms is not None and lease.on_news is not None:
                     news.append((lease.on_news, grant))
                 if lease.latch and not had_latch and lease.on_latch is not None:
@@ -329,31 +321,29 @@ class Courier:
 
     def _run_errands(self) -> None:
         while self._errands:
-            self._errands[0](self.ledger)
+            self._errands[0].run(self.ledger)
             self._errands.popleft()
 
-    def write_rows(self) -> None:
-        """Write down the usage events that have come; in the courier's thread."""
-        while self._events or self._rows:
-            self._take_events()
-            self.ledger.record(self._rows)
-            self._rows = []
-        self._flush_ns = self.clock.now_ns() + _FLUSH_NS
+    def _empty_outbox(self) -> None:
+        """Tell all that is kept there, and then what others had to tell."""
+        outbox = self._outbox
+        if outbox is None:
+            return
+        if outbox.is_full:
+            self._report(self.leases(), is_last=False)
+            outbox.clear()
+        if outbox.has_orphans:
+            outbox.adopt(self.ledger, self.ttl_ms, self.clock.time())
 
-    def _take_events(self) -> None:
-        """Make the next batch, unless one was not taken yet."""
-        events = self._events
-        while len(events) > MAX_ROWS:
-            events.popleft()
-            self.dropped += 1
-        while events and len(self._rows) < _BATCH:
-            try:
-                timestamp, text = events.popleft()()
-            except Exception:
-                _log.exception("a usage event cannot be written down")
-                continue
-            self._numbers += 1
-            self._rows.append(UsageRow(self.holder, self._numbers, timestamp, text))
+    def _save(self) -> None:
+        if self._outbox is not None:
+            asked = [lease for lease, _claim in self._sent]
+            leases = list(dict.fromkeys([*self.leases(), *asked, *self._agenda.active]))
+            self._outbox.save(leases, self._errands, self.usage, self.clock)
+
+    def _write_usage(self) -> None:
+        self.usage.write(self.ledger)
+        self._flush_ns = self.clock.now_ns() + _FLUSH_NS
 
     def _fail(self, error: LedgerUnavailable) -> None:
         now_ns = self.clock.now_ns()
@@ -369,6 +359,7 @@ class Courier:
         finally:
             release()
         served([lease for lease, _claim in self._sent], now_ns)
+        self._save()
 
     def _report(self, leases: Sequence[Lease], *, is_last: bool) -> None:
         """Have what was asked answered, then claim for these. In its own thread."""
@@ -388,4 +379,4 @@ class Courier:
             release()
         if self._sent:
             self._deliver(self.ledger.sync([claim for _lease, claim in self._sent]))
-        self.write_rows()
+        self._write_usage()

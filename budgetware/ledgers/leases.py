@@ -34,6 +34,10 @@ class Bell(Protocol):
         ...
 
 
+def _limit_of(terms: Terms) -> int:
+    return terms.burst if terms.kind == "rate" else terms.value
+
+
 class Lease:
     """What this process has of one node, and how it stands with the ledger.
 
@@ -48,6 +52,8 @@ class Lease:
         error: why the ledger cannot be asked now; None: it can.
         latch: why the node takes no more reservations; `""`: it does.
         before: units that its cell counted before it was leased.
+        is_lowered: its value was lowered, or others were given what a pause here had cost it, so
+            units that come back here may be too many.
         touched: how many holds have ended.
         beat_ns: the longest time between two claims, for who must hear of a latch.
     """
@@ -83,7 +89,7 @@ class Lease:
         self.latch = ""
         self.beat_ns = NEVER_NS
         self.is_stirred = False
-        self.is_closed = False
+        self.is_closed = self.is_abandoned = self.is_lowered = False
         self.lent = 0
         self.share = self.cap = 0
         self.on_latch: Callable[[str], object] | None = None
@@ -91,9 +97,8 @@ class Lease:
         self.is_ending = False
         self.on_news: Callable[[Grant], object] | None = None
         self.acked_ns = now_ns
-        self._out = self._own = self.counted = self.epoch = self.extra = self.largest = (
-            self.covered
-        ) = 0
+        self._out = self._own = self.counted = self.epoch = self.largest = self.covered = 0
+        self.extra = self.extra_most = 0
         self.before = self.offset = cell.spent
         self._refused_ns = self._renewals = 0
         self.touched = self.claimed_touch = self._acked_touch = 0
@@ -126,8 +131,27 @@ class Lease:
 
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
-        self.cell.limit = terms.burst if terms.kind == "rate" else terms.value
+        before, self.cell.limit = self.cell.limit, _limit_of(terms)
+        if terms.kind != "rate" and before is not None and self.cell.limit < before:
+            self.is_lowered = True
+            self._trim()
+        self._set_floor(self.floor)
+
+    def _set_floor(self, units: int) -> None:
+        is_closely_watched = self.latch or self.is_lowered
+        self.floor = GUARDED if is_closely_watched else units
         refloor(self.cell)
+
+    def _left(self) -> int:
+        """What the node has left by all that is known, in stock here and there; below 0: debt."""
+        cell = self.cell
+        spent = cell.elsewhere if cell.level else cell.spent + cell.elsewhere - self.before
+        return (cell.limit or 0) - spent - cell.reserved - cell.granted - self.out_elsewhere()
+
+    def _trim(self) -> None:
+        """There is debt, or was: keep no more in stock than there is."""
+        free = self.cell.free
+        self.give(max(0, min(free, free - self._left())))
 
     @property
     def is_prompt(self) -> bool:
@@ -139,6 +163,11 @@ class Lease:
         """The name it has at the ledger."""
         return f"{self._holder}.{self._renewals}" if self._renewals else self._holder
 
+    @property
+    def next_holder(self) -> str:
+        """The name it has when it begins anew."""
+        return f"{self._holder}.{self._renewals + 1}"
+
     # What calls ask of it.
 
     def is_question(self, now_ns: int) -> bool:
@@ -149,17 +178,20 @@ class Lease:
         is_asked = claim is not None and claim.need > 0
         return is_asked or now_ns >= self._refused_ns
 
-    def retry_after(self, now_ns: int) -> float | None:
-        """Seconds until asking again may help; None: it is used up."""
-        known = self.known
-        gone = 0 if known is None else known.used + known.stranded
-        if self.terms.kind == "capacity" and gone >= self.terms.value and self.error is None:
-            return None
+    def retry_after(self, units: int, now_ns: int) -> float | None:
+        """Seconds until asking again may help; None: only a top-up does, or a call's end here."""
+        if self.terms.kind != "rate" and self.known is not None and self.error is None:
+            elsewhere = self.out_elsewhere()
+            comes_back = self.cell.reserved + elsewhere if elsewhere else 0
+            if units > self._left() + comes_back:
+                return None
         return max(_LEAST_RETRY_NS, self._refused_ns - now_ns) / 1e9
 
     def look(self, units: int) -> None:
         """A call of so many units comes: ask for more if that leaves little."""
         self.largest = max(self.largest, units)
+        if self.is_lowered:
+            self._trim()
         if self.floor and self.cell.free - units < self.floor:
             self.ask()
 
@@ -167,14 +199,21 @@ class Lease:
         """Have the ledger asked, unless it is being asked already."""
         if self.error is not None or self.is_closed:
             return
-        self.floor = 0
-        refloor(self.cell)
+        self._set_floor(0)
         if self.asking is None:
             self.desk.ring(self)
 
+    def ask_again(self) -> None:
+        """Somebody waits although it was refused just now: ask once that may help."""
+        is_planned = self.is_stirred or (self.due_ns or NEVER_NS) <= self._refused_ns
+        if self.asking is None and not is_planned and not self.is_closed:
+            self.is_stirred = True
+            self.desk.ring(self, later=True)
+
     def ask_for(self, units: int) -> Event:
-        """Ask for units that no waiter in line stands for; the event tells of the answer."""
+        """Ask for all units of a caller that is not in line; the event tells of the answer."""
         self.extra += units
+        self.extra_most = max(self.extra_most, units)
         event = Event()
         self.listen(event)
         self.ask()
@@ -218,7 +257,7 @@ class Lease:
     def lapse(self) -> None:
         """Its time is over: what is free is no longer this process's."""
         cell = self.cell
-        self.deadline_ns = NEVER_NS
+        self.deadline_ns = 0 if self.is_abandoned else NEVER_NS
         self._refused_ns = 0
         self.share = self.cap = 0
         self._set_share(self.acked_ns)
@@ -242,7 +281,7 @@ class Lease:
         assert claim is not None and claim.epoch == grant.epoch
         self.asking = None
         self.error = None
-        self.extra = 0
+        self.extra = self.extra_most = 0
         self._acked_touch = self.claimed_touch
         if grant.outcome in ("stale", "undefined"):
             self._lose(grant, now_ns)
@@ -297,17 +336,17 @@ class Lease:
         is_told = cell.level or cell.spent - self.offset == self.counted
         is_empty = cell.base == cell.spent and cell.free == 0 and not self.share and is_told
         next_ns = NEVER_NS if is_empty and not has_queue else now_ns + ttl_ns // 3
-        if has_queue or self.terms.kind == "rate":
+        if has_queue or self.terms.kind == "rate" or cell.free > 0:  # too little to serve somebody
             next_ns = min(next_ns, self._refused_ns or NEVER_NS)
         next_ns = min(next_ns, now_ns + self.beat_ns)
         self.due_ns = None if next_ns >= NEVER_NS else next_ns
         if self.is_ending and self.due_ns is None and self.on_end is not None:
             self.on_end()
         is_stocked = not self.is_prompt and not self._refused_ns
-        self.floor = max(0, cell.free) // 4 if is_stocked else 0
-        if self.latch:
-            self.floor = GUARDED
-        refloor(cell)
+        if self.is_lowered or (self.terms.kind != "rate" and self._left() < 0):
+            self._trim()
+            self.is_lowered = self._left() < 0
+        self._set_floor(max(0, cell.free) // 4 if is_stocked else 0)
 
     def _lose(self, grant: Grant, now_ns: int) -> None:
         """The ledger knows nothing of it: nothing is granted until that is cleared up."""
@@ -334,7 +373,7 @@ class Lease:
     def failed(self, error: LedgerUnavailable) -> None:
         """The ledger does not answer; the claim stands, and is made again."""
         self.error = error
-        self.extra = 0
+        self.extra = self.extra_most = 0
         if self.on_error == "reject":
             self.floor = GUARDED
             refloor(self.cell)

@@ -35,8 +35,8 @@ class Manifest:
         dimensions: those it lists.
         resources, principals: each after its parent, else in the order of the file.
         budgets: templates by name.
-        strict, prices, lease_seconds, durability, on_ledger_error, record_usage: arguments of
-            `connect`; None where the manifest does not say.
+        strict, prices, lease_seconds, durability, on_ledger_error, record_usage, outbox:
+            arguments of `connect`; None where the manifest does not say.
     """
 
     file: str | None = None
@@ -51,6 +51,7 @@ class Manifest:
     durability: str | None = None
     on_ledger_error: str | None = None
     record_usage: bool | None = None
+    outbox: str | None = None
 
     @property
     def ledger_shown(self) -> str:

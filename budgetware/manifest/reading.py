@@ -23,7 +23,7 @@ from .principals import PrincipalDraft, read_principal
 from .problems import Problem, Problems, manifest_error, shown_file
 from .resources import EXAMPLE, Draft, read_resource
 from .section import Section
-from .settings import check_keys, ledger, read_dimensions, read_prices
+from .settings import check_keys, directory, ledger, read_dimensions, read_prices
 from .templates import read_template
 from .values import Real, duration, flag, one_of
 
@@ -141,6 +141,7 @@ class _Reading:
             "durability": root.get("durability", one_of("normal", "full", "none")),
             "record_usage": root.get("record_usage", flag),
             "on_ledger_error": root.get("on_ledger_error", one_of(*ON_LEDGER_ERROR)),
+            "outbox": root.get("outbox", directory),
         }
         self._read_resources()
         own_dims = frozenset(self.dimensions)

@@ -30,6 +30,7 @@ KEYS: Final = (
     "durability",
     "record_usage",
     "on_ledger_error",
+    "outbox",
 )
 _PRICES: Final = '[prices."gpt-4o-mini"] with input = "0.15" and output = "0.60"'
 _RATES: Final = (*TOKEN_RATES, "server_tool_call", "request")
@@ -58,6 +59,13 @@ def ledger(value: object) -> str:
     if value == "sqlite:///":
         raise wrong(value, "names no file", "write sqlite:///budgetware.db")
     return value
+
+
+def directory(value: object) -> str:
+    """Read the path of a directory."""
+    if isinstance(value, str) and 0 < len(value) <= 4_096 and value.isprintable():
+        return value
+    raise wrong(value, "is no path", 'write outbox = "budgetware-outbox"')
 
 
 def read_dimensions(root: Section) -> tuple[str, ...]:

@@ -88,9 +88,14 @@ def test_what_connect_takes_is_read() -> None:
     lease_seconds = "1m"
     durability = "full"
     on_ledger_error = "reject"
+    outbox = "kept/here"
     """)
     assert manifest == Manifest(
-        strict=True, lease_seconds=60.0, durability="full", on_ledger_error="reject"
+        strict=True,
+        lease_seconds=60.0,
+        durability="full",
+        on_ledger_error="reject",
+        outbox="kept/here",
     )
 
 
@@ -101,6 +106,8 @@ def test_what_connect_takes_is_read() -> None:
         ("lease_seconds = 0", "lease_seconds: 0 is no duration; give seconds above 0"),
         ("durability = 'ful'", "durability: 'ful' is not possible here; give 'normal' or 'full'"),
         ("on_ledger_error = []", "on_ledger_error: an array is not possible here; give 'lease'"),
+        ("outbox = ''", "outbox: '' is no path; write outbox = "),
+        ("outbox = 5", "outbox: 5 is no path; write outbox = "),
         ("leger = 'memory://'", "leger: unknown key of a manifest; did you mean 'ledger'?"),
         ("zzz = 1", "zzz: unknown key of a manifest; known here: ledger, dimensions, resources"),
     ],
