@@ -201,12 +201,12 @@ def _foreign(frame: Frame, key: str, found: dict[str, Any]) -> Hold:
 
 def _free(runtime: Runtime, key: str, entry: Entry) -> None:
     """It was not granted: whoever comes next may try."""
-    if runtime.keys.get(key) is not entry:
-        return
-    del runtime.keys[key]
-    if entry.node and runtime.shared is not None:
+    if runtime.keys.get(key) is entry:
+        del runtime.keys[key]
+    node, entry.node = entry.node, ""
+    if node and runtime.shared is not None:
         text = json.dumps({"fingerprint": entry.fingerprint, "by": "", "state": "refused"})
-        runtime.shared.courier.tell(Errand("replace", entry.node, text))
+        runtime.shared.courier.tell(Errand("replace", node, text))
 
 
 def settled(hold: Hold) -> None:

@@ -139,7 +139,8 @@ class Resource:
         max_wait: the longest wait of a throttled call: seconds, or a text such as `"30s"`.
         per_call: where a ledger has it, ask that for each call, instead of leasing a stock: exact
             to the unit in every process, at the price of a round trip.
-        max_lease: the most units a process has in stock, and so the most that its death strands.
+        max_lease: the most units a process leases at a time; while it serves calls from one such
+            lot it may fetch another, and so its death strands two of them at most.
         stranded: of a capacity in a ledger, what becomes of units whose holder died: `"keep"`
             counts them as gone, `"free"` grants them again.
         on_ledger_error: while the ledger is away: `"lease"` spends what is leased, `"reject"`

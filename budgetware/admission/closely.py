@@ -72,6 +72,8 @@ def _look(
             tally.admitted += 1
     finally:
         release()
+    if frame.runtime.shared is not None:
+        frame.runtime.shared.courier.give_turn()
     if stirred:
         tell_stirred()
     if waiter is not None:

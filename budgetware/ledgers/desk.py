@@ -13,6 +13,7 @@ class Desk(Protocol):
 
     holder: str
     ttl_ms: int
+    is_owed_a_turn: bool
 
     def ring(self, lease: Lease, *, later: bool = False) -> None:
         """Have a claim made, at once or after a moment. Never waits."""

@@ -20,6 +20,7 @@ from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
 from ..kernel.refill import NEVER_NS, Refill
 from .desk import Desk
+from .stocks import floor_of
 from .terms import FINE, Claim, Grant, NodeState, Terms
 
 OnLedgerError = Literal["lease", "reject", "open"]
@@ -192,14 +193,19 @@ class Lease:
         self.largest = max(self.largest, units)
         if self.is_lowered:
             self._trim()
-        if self.floor and self.cell.free - units < self.floor:
+        if not self.floor or self.cell.free - units >= self.floor:
+            return
+        if self.asking is None:
             self.ask()
+        else:
+            self._set_floor(0)
+        self.desk.is_owed_a_turn = True
 
     def ask(self) -> None:
         """Have the ledger asked, unless it is being asked already."""
         if self.error is not None or self.is_closed:
             return
-        self._set_floor(0)
+        self._set_floor(max(0, self.cell.free) // 3)  # then to see whether it has answered
         if self.asking is None:
             self.desk.ring(self)
 
@@ -346,7 +352,7 @@ class Lease:
         if self.is_lowered or (self.terms.kind != "rate" and self._left() < 0):
             self._trim()
             self.is_lowered = self._left() < 0
-        self._set_floor(max(0, cell.free) // 4 if is_stocked else 0)
+        self._set_floor(floor_of(max(0, cell.free), self.most) if is_stocked else 0)
 
     def _lose(self, grant: Grant, now_ns: int) -> None:
         """The ledger knows nothing of it: nothing is granted until that is cleared up."""

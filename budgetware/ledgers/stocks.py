@@ -8,14 +8,20 @@ from .terms import Terms
 def stock_of(value: int, recent: int, passed_ns: int, largest: int, most: int | None) -> int:
     """Units to have in stock of a capacity: what is used in a second.
 
-    At least the largest request of late, at most an eighth of all, and never more than `most`.
+    At least the largest request of late, at most an eighth of all, and two lots of `most`: one to
+    serve calls from while the ledger is asked for the other.
 
     Args:
         recent: units used in the last `passed_ns`.
     """
     per_second = recent * 1_000_000_000 // max(1, passed_ns)
     stock = min(max(per_second, largest), max(1, value // 8))
-    return stock if most is None else min(stock, most)
+    return stock if most is None else min(stock, 2 * most)
+
+
+def floor_of(free: int, most: int | None) -> int:
+    """Below how many free units to ask for more: in time, and not too often."""
+    return free // 4 if most is None or free <= most else free - most
 
 
 def demand_of(terms: Terms, recent: int, passed_ns: int, *, is_short: bool) -> int:
