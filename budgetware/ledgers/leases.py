@@ -193,7 +193,7 @@ class Lease:
         self.largest = max(self.largest, units)
         if self.is_lowered:
             self._trim()
-        if not self.floor or self.cell.free - units >= self.floor:
+        if not self.floor or self.cell.free - units >= self.floor or self.error is not None:
             return
         if self.asking is None:
             self.ask()
@@ -381,8 +381,7 @@ class Lease:
         self.error = error
         self.extra = self.extra_most = 0
         if self.on_error == "reject":
-            self.floor = GUARDED
-            refloor(self.cell)
+            self.give(max(0, self.cell.free))
         self._tell()
 
     def _tell(self) -> None:
