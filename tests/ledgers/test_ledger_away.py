@@ -80,6 +80,7 @@ def test_what_is_leased_is_spent_and_reported_once(place: Place, cut: Cut) -> No
 
 def test_or_not_even_that(place: Place, cut: Cut) -> None:
     cut.define("reject")
+    reserve_nowait("org", 50).release()
     reserve_nowait("org", 4).commit()
     cut.line.is_cut = True
     cut.notices()

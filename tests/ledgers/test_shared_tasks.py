@@ -47,6 +47,7 @@ def test_blocks_one_after_the_other_share_the_limit(place: Place, pair: Pair) ->
     one, two = pair
     with shared(one):
         reserve_nowait(tokens=70).commit()
+    soon(lambda: place.books("t/job/tokens") == (70, 0, 0))
     with shared(two) as budget:
         with pytest.raises(BudgetExceeded, match="30 of 100"):
             reserve_nowait(tokens=31)
