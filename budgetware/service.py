@@ -259,6 +259,7 @@ class QuotaService:
         try:
             if manifest is not None:
                 put_on(self.runtime, manifest)
+            shared.take_in_principals(self.runtime.principals)
         except BaseException:
             shared.close()
             raise

@@ -7,7 +7,7 @@ changed there is taken over. Not here: leases themselves (`ledgers`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import acquire, release
@@ -20,6 +20,14 @@ from .ledgers.leases import Lease, OnLedgerError
 from .ledgers.terms import Grant, NodeState
 from .quotas import PrincipalDefinition, Resource
 from .resources import Pool, Resources, check_resource
+from .shared_principals import (
+    PLAIN,
+    PRINCIPAL,
+    node_of,
+    principal_text,
+    principals_of,
+    quota_node,
+)
 
 if TYPE_CHECKING:
     from .events import UsageEvent
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from .principals import Principal, Principals
 
 T = TypeVar("T")
-RESOURCE, PRINCIPAL, TASK = "r/", "p/", "t/"
+RESOURCE, TASK = "r/", "t/"
 """What the keys of nodes begin with."""
 _ALWAYS = 1e9
 """More seconds than any node is idle."""
@@ -217,13 +225,34 @@ class SharedNodes:
 
     # Principals and tasks.
 
+    def take_in_principals(self, principals: Principals) -> None:
+        """Define those that the ledger has, and nobody here has defined. Blocks."""
+        states = {state.node: state for state in self.call(lambda ledger: ledger.read(PRINCIPAL))}
+        for definition in principals_of(list(states.values())):
+            name, quotas = definition.name, definition.quotas
+            if principals.find(name) is None:
+                known = {dim: states[quota_node(name, dim)] for dim in quotas}
+                self._put_principal(principals, definition, known)
+
     def define_principal(
         self, principals: Principals, definition: PrincipalDefinition
     ) -> Principal:
         """Add or change a principal, its quotas in the ledger first."""
         principals.check(definition)
         name, quotas = definition.name, definition.quotas
-        states = {dim: self._put_quota(_quota_node(name, dim), q) for dim, q in quotas.items()}
+        states = {dim: self._put_quota(quota_node(name, dim), q) for dim, q in quotas.items()}
+        text = principal_text(definition)
+        self.call(lambda ledger: ledger.define(node_of(name), PLAIN, text, declared=text))
+        return self._put_principal(principals, definition, states)
+
+    def _put_principal(
+        self,
+        principals: Principals,
+        definition: PrincipalDefinition,
+        states: Mapping[str, NodeState],
+    ) -> Principal:
+        """Add or change a principal whose quotas are in the ledger."""
+        name, quotas = definition.name, definition.quotas
         try:
             acquire()
             known = principals.find(name)
@@ -234,7 +263,7 @@ class SharedNodes:
         finally:
             release()
         for dim in gone:
-            self._part_with(_quota_node(name, dim))
+            self._part_with(quota_node(name, dim))
         return principal
 
     def _put_quota(self, node: str, quota: Resource) -> NodeState:
@@ -305,10 +334,6 @@ class Recorder:
 
     def close(self) -> None:
         """The courier writes what it has when it closes."""
-
-
-def _quota_node(principal: str, dim: str) -> str:
-    return f"{PRINCIPAL}{principal}/{dim}"
 
 
 def _as_row(event: UsageEvent) -> tuple[float, str]:

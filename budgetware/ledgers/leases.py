@@ -20,8 +20,8 @@ from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
 from ..kernel.refill import NEVER_NS, Refill
 from .desk import Desk
-from .stocks import floor_of
-from .terms import FINE, Claim, Grant, NodeState, Terms
+from .stocks import floor_of, refill_ns_of
+from .terms import FINE, Claim, Grant, NodeState, Terms, title
 
 OnLedgerError = Literal["lease", "reject", "open"]
 _LEAST_RETRY_NS = 20_000_000
@@ -186,7 +186,8 @@ class Lease:
             comes_back = self.cell.reserved + elsewhere if elsewhere else 0
             if units > self._left() + comes_back:
                 return None
-        return max(_LEAST_RETRY_NS, self._refused_ns - now_ns) / 1e9
+        refill_ns = refill_ns_of(self.terms, units - self.cell.free)
+        return max(_LEAST_RETRY_NS, self._refused_ns - now_ns, refill_ns) / 1e9
 
     def look(self, units: int) -> None:
         """A call of so many units comes: ask for more if that leaves little."""
@@ -362,10 +363,9 @@ class Lease:
             self.begin_anew()
             self.due_ns = now_ns
             return
-        what = self.node.partition("/")[2]
         self.error = LedgerUnavailable(
-            f"the ledger knows nothing of {what!r} (any more): define it again; until then "
-            "nothing is granted"
+            f"the ledger knows nothing of {title(self.node)} (any more): define it again; until "
+            "then nothing is granted"
         )
         self.due_ns = now_ns + max(_LEAST_RETRY_NS, self.desk.ttl_ms * 1_000_000 // 20)
 

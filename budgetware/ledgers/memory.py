@@ -14,7 +14,17 @@ from threading import RLock
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow
 from .rules import added, check_revision, define, sync
-from .terms import MICRO, TOMBSTONE_SECONDS, Claim, Difference, Grant, NodeState, Terms, UsageRow
+from .terms import (
+    MICRO,
+    TOMBSTONE_SECONDS,
+    Claim,
+    Difference,
+    Grant,
+    NodeState,
+    Terms,
+    UsageRow,
+    title,
+)
 
 PAGE = 1_000
 
@@ -88,7 +98,7 @@ class MemoryLedger:
     def _find(self, node: str) -> NodeRow:
         row = self._nodes.get(node)
         if row is None or row.is_deleted:
-            raise ConfigurationError(f"{node!r} is not in the ledger: define it first")
+            raise ConfigurationError(f"{title(node)} is not in the ledger: define it first")
         return row
 
     def add(self, node: str, units: int, request: str) -> NodeState:
@@ -109,7 +119,7 @@ class MemoryLedger:
                 check_revision(row, node, expected_revision)
             if row.out:
                 raise ConfigurationError(
-                    f"{node!r} has {row.out} units in use: delete it when they have come back"
+                    f"{title(node)} has {row.out} units in use: delete it when they have come back"
                 )
             row.is_deleted = True
             self._forget(node)

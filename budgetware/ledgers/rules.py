@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow, Step
-from .terms import FINE, MAX_REAPED, MICRO, MOST, Claim, Grant, Terms
+from .terms import FINE, MAX_REAPED, MICRO, MOST, Claim, Grant, Terms, title
 
 LEAST_RETRY_US = 20_000
 MOST_RETRY_US = 1_000_000
@@ -340,7 +340,7 @@ def define(
         return None
     if node.terms.kind != new.terms.kind:
         raise ConfigurationError(
-            f"{new.node!r} is a {node.terms.kind} in the ledger and cannot become a "
+            f"{title(new.node)} is a {node.terms.kind} in the ledger and cannot become a "
             f"{new.terms.kind}: delete it there first, or define another one"
         )
     declared = new.declared if is_declared else node.declared
@@ -361,8 +361,8 @@ def check_revision(node: NodeRow | None, name: str, expected: int) -> None:
     revision = 0 if node is None else node.revision
     if revision != expected:
         raise ConfigurationError(
-            f"{name!r} is at revision {revision} in the ledger, not {expected}: read it again, "
-            "and then change it"
+            f"{title(name)} is at revision {revision} in the ledger, not {expected}: read it "
+            "again, and then change it"
         )
 
 

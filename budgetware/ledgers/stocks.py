@@ -35,3 +35,10 @@ def demand_of(terms: Terms, recent: int, passed_ns: int, *, is_short: bool) -> i
         return 0
     period_ns = terms.period_us * 1_000
     return max(1, min(terms.value, 2 * recent * period_ns // max(1, passed_ns)))
+
+
+def refill_ns_of(terms: Terms, units: int) -> int:
+    """Nanoseconds in which a rate refills so many units; 0 for what is no rate."""
+    if terms.kind != "rate":
+        return 0
+    return max(0, units) * terms.period_us * 1_000 // terms.value

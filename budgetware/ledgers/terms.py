@@ -174,3 +174,18 @@ class Difference:
     what: str
     balance: int
     journal: int
+
+
+def title(node: str) -> str:
+    """What people call a node, by its key."""
+    kind, _slash, rest = node.partition("/")
+    name, _slash, dim = rest.partition("/")
+    if kind == "r" and rest:
+        return f"resource {rest!r}"
+    if kind == "p" and name and not dim:
+        return f"principal {name!r}"
+    if kind == "p" and dim:
+        return f"the quota of {dim} of principal {name!r}"
+    if kind == "t" and dim:
+        return f"the limit of {dim} of the shared task {name!r}"
+    return repr(node)

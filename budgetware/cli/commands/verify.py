@@ -19,6 +19,7 @@ from budgetware.errors import BudgetwareError, ConfigurationError
 from budgetware.ledgers.addresses import ledger_at
 from budgetware.ledgers.protocol import Ledger
 from budgetware.ledgers.terms import Difference, NodeState
+from budgetware.shared_principals import PRINCIPAL
 
 WRONG = 1
 MISUSED = 2
@@ -95,6 +96,8 @@ def _print(address: str, states: Sequence[NodeState], differences: Sequence[Diff
     for name in ("node", "limit", "used", "leased", "stranded", "debt", "holders"):
         table.add_column(name, justify="left" if name == "node" else "right")
     for state in states:
+        if state.node.startswith(PRINCIPAL) and state.node.count("/") == 1:
+            continue  # it has no balance of its own
         numbers = (
             state.terms.value, state.used, state.out, state.stranded, state.debt, state.holders
         )  # fmt: skip

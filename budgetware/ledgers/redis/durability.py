@@ -29,9 +29,11 @@ def check(connection: Connection, durability: str, where: str, timeout_seconds: 
     """
     packet = command(b"INFO", b"persistence") + command(b"INFO", b"memory")
     persistence, memory = connection.exchange(packet, 2)
-    for reply in (persistence, memory):
+    for name, reply in (("persistence", persistence), ("memory", memory)):
         if isinstance(reply, Exception):
             raise connection.failure(reply) from reply
+        if name.encode() not in bytes(reply[:40]).lower():  # "# Persistence"
+            raise connection.misfit("the reply belongs to another request")
     if durability == "none":
         return b""
     evicts = section(memory).get("maxmemory_policy", "")

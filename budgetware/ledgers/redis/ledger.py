@@ -33,6 +33,7 @@ from ..terms import (
     NodeState,
     Terms,
     UsageRow,
+    title,
 )
 from . import durability as durable
 from . import rows as codec
@@ -182,7 +183,7 @@ class RedisLedger:
             self._check_revision(node, Terms("capacity", 0), int(number), expected)
         if outcome == b"out":
             raise ConfigurationError(
-                f"{node!r} has {int(number)} units in use: delete it when they have come back"
+                f"{title(node)} has {int(number)} units in use: delete it when they have come back"
             )
 
     def read(self, prefix: str = "") -> list[NodeState]:
@@ -253,7 +254,7 @@ class RedisLedger:
                 raise self._connection.misfit("the answer cannot be read") from broken
             at += codec.LENGTH.size + int(length)
             if grant is None:
-                raise LedgerUnavailable(f"a balance of {claim.node!r} would be above {MOST}")
+                raise LedgerUnavailable(f"a balance of {title(claim.node)} would be above {MOST}")
             if grant.epoch != claim.epoch:
                 raise self._connection.misfit("the answer is to another claim")
             grants.append(grant)
@@ -383,11 +384,11 @@ def _number(stream_id: bytes) -> int:
 
 
 def _missing(node: str) -> ConfigurationError:
-    return ConfigurationError(f"{node!r} is not in the ledger: define it first")
+    return ConfigurationError(f"{title(node)} is not in the ledger: define it first")
 
 
 def _check(node: str, terms: Terms) -> None:
     if terms.kind == "rate" and min(terms.value, terms.period_us) < 1:
-        raise ConfigurationError(f"{node!r} is a rate, which has a value and a period above 0")
+        raise ConfigurationError(f"{title(node)} is a rate, which has a value and a period above 0")
     if max(terms.value, terms.period_us, terms.burst) > MOST:
-        raise ConfigurationError(f"{node!r} has an amount above {MOST}")
+        raise ConfigurationError(f"{title(node)} has an amount above {MOST}")

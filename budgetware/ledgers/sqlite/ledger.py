@@ -21,6 +21,7 @@ from ..terms import (
     NodeState,
     Terms,
     UsageRow,
+    title,
 )
 from . import journal, rows
 from .database import Database
@@ -162,7 +163,7 @@ class SqliteLedger:
                 check_revision(row, node, expected_revision)
             if row.out:
                 raise ConfigurationError(
-                    f"{node!r} has {row.out} units in use: delete it when they have come back"
+                    f"{title(node)} has {row.out} units in use: delete it when they have come back"
                 )
             row.is_deleted = True
             _forget(connection, stored)
@@ -281,7 +282,7 @@ class SqliteLedger:
 def _find(connection: Connection, node: str) -> rows.StoredNode:
     stored = rows.find(connection, node)
     if stored is None or stored.row.is_deleted:
-        raise ConfigurationError(f"{node!r} is not in the ledger: define it first")
+        raise ConfigurationError(f"{title(node)} is not in the ledger: define it first")
     return stored
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ..rows import LeaseRow, NodeRow
-from ..terms import Grant, Terms
+from ..terms import Grant, Terms, title
 
 _END = 2**63
 
@@ -271,6 +271,6 @@ def _grant(node: str, text: str) -> Grant:
         return Grant(node, *values)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the ledger is damaged: the last answer about {node!r} is {text[:40]!r}; put a copy "
-            "of the file back"
+            f"the ledger is damaged: the last answer about {title(node)} is {text[:40]!r}; put a "
+            "copy of the file back"
         ) from error
