@@ -32,7 +32,8 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
         lease.begin_anew()
     lease.give(min(lease.lent, max(0, cell.free)))
     lease.lent = 0
-    queue = cell.queue
+    queue = None if lease.steps_back else cell.queue
+    lease.steps_back = False
     waiting = (queue.units if queue is not None else 0) + lease.extra
     first = queue.first() if queue is not None and queue.count else None
     foremost = lease.extra_most if first is None else first.units

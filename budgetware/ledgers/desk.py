@@ -18,3 +18,11 @@ class Desk(Protocol):
     def ring(self, lease: Lease, *, later: bool = False) -> None:
         """Have a claim made, at once or after a moment. Never waits."""
         ...
+
+
+class Bell(Protocol):
+    """What is rung when the ledger has answered, or does not; an `Event`, say."""
+
+    def set(self) -> None:
+        """Ring it. Never waits; locked."""
+        ...

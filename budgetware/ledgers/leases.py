@@ -14,29 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Event
-from typing import Literal, Protocol
+from typing import Literal
 
 from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
 from ..kernel.refill import NEVER_NS, Refill
-from .desk import Desk
+from .desk import Bell, Desk
 from .stocks import floor_of, refill_ns_of
 from .terms import FINE, Claim, Grant, NodeState, Terms, title
+from .turns import Turn
 
 OnLedgerError = Literal["lease", "reject", "open"]
 _LEAST_RETRY_NS = 20_000_000
-
-
-class Bell(Protocol):
-    """What is rung when the ledger has answered, or does not; an `Event`, say."""
-
-    def set(self) -> None:
-        """Ring it. Never waits; locked."""
-        ...
-
-
-def _limit_of(terms: Terms) -> int:
-    return terms.burst if terms.kind == "rate" else terms.value
 
 
 class Lease:
@@ -102,6 +91,8 @@ class Lease:
         self.extra = self.extra_most = 0
         self.before = self.offset = cell.spent
         self._refused_ns = self._renewals = 0
+        self.turn = Turn(now_ns)
+        self.steps_back = False
         self.touched = self.claimed_touch = self._acked_touch = 0
         self.known: Grant | None = None
         self._listeners: list[Bell] = []
@@ -132,7 +123,7 @@ class Lease:
 
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
-        before, self.cell.limit = self.cell.limit, _limit_of(terms)
+        before, self.cell.limit = self.cell.limit, terms.most
         if terms.kind != "rate" and before is not None and self.cell.limit < before:
             self.is_lowered = True
             self._trim()
@@ -233,9 +224,14 @@ class Lease:
     def touch(self) -> None:
         """A hold has ended."""
         self.touched += 1
-        if self.is_stirred or self.is_closed:
+        has_turn = not self.turn.is_over or self.cell.queue is None or not self.cell.queue.count
+        if self.is_closed or (self.is_stirred and has_turn):
             return
-        if self.is_per_call:
+        if not has_turn:
+            self.turn.is_over, self.is_stirred, self.steps_back = False, True, True
+            self.give(max(0, self.cell.free))
+            self.desk.ring(self)
+        elif self.is_per_call:
             self.is_stirred = True
             self.desk.ring(self)
         elif self.terms.kind == "concurrency" or (self.due_ns is None and self.asking is None):
@@ -320,9 +316,13 @@ class Lease:
         self.deadline_ns = NEVER_NS if claim.is_last else self.asked_ns + ttl_ns * 9 // 10
         self.latch = grant.latch
         self._refused_ns = 0
+        is_slots = self.terms.kind == "concurrency"
+        if is_slots:
+            self.turn.heard(claim, grant, now_ns)
         if grant.retry_ms is not None or grant.granted < claim.need:
             retry_ms = max(20, self.desk.ttl_ms // 20 if grant.retry_ms is None else grant.retry_ms)
-            self._refused_ns = now_ns + retry_ms * 1_000_000
+            retry_ns = retry_ms * 1_000_000
+            self._refused_ns = now_ns + (self.turn.retry_ns(retry_ns) if is_slots else retry_ns)
         self._plan(now_ns, ttl_ns)
 
     def _take_share(self, grant: Grant, now_ns: int) -> None:

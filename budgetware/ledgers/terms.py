@@ -43,6 +43,11 @@ class Terms:
     burst: int = 0
     stranded: Literal["keep", "free"] = "keep"
 
+    @property
+    def most(self) -> int:
+        """The most that one call could ever get: the burst of a rate, else the value."""
+        return self.burst if self.kind == "rate" else self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
