@@ -322,6 +322,9 @@ class SharedNodes:
         return lease
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Recorder:
     """A listener that has usage events written into the ledger."""
 
@@ -337,4 +340,4 @@ class Recorder:
 
 
 def _as_row(event: UsageEvent) -> tuple[float, str]:
-    return event.timestamp, json.dumps(event.to_dict(), separators=(",", ":"))
+    return event.timestamp, _encode(event.to_dict())

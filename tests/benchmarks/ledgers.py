@@ -111,15 +111,17 @@ def _pyrate(client: Any) -> Speed:
     return timed("pyrate-limiter", 2_000, lambda: limiter.try_acquire("a", 1))
 
 
-async def leased(address: str, what: str, times: int, *, per_call: bool = False) -> Speed:
+async def leased(
+    address: str, what: str, times: int, *, per_call: bool = False, most: int | None = None
+) -> Speed:
     """One process, one task: `@budgeted(target=…)` on a resource of a ledger."""
     store = ledger_at(address)
     assert store is not None
     ledger: Any = Counted(store)
     async with connect(ledger=ledger, record_usage=False) as service:
-        name = "each" if per_call else "quota"
+        name = "each" if per_call else f"quota-{most}"
         service.define(
-            Resource(name, Capacity(PLENTY), "reject", max_lease=LEASE, per_call=per_call)
+            Resource(name, Capacity(PLENTY), "reject", max_lease=most, per_call=per_call)
         )
 
         @budgeted(target=name)
@@ -137,9 +139,9 @@ async def leased(address: str, what: str, times: int, *, per_call: bool = False)
     return speed_of(what, times, seconds, used, trips)
 
 
-async def settled(address: str, durability: str, tasks: int, each: int) -> float:
-    """Settlements per second, all of them in the file at the end: events and balances."""
-    async with connect(ledger=address, durability=durability) as service:
+async def settled(address: str, durability: str, tasks: int, each: int, *, events: bool) -> float:
+    """Settlements per second, all of them in the file at the end: balances, and events or not."""
+    async with connect(ledger=address, durability=durability, record_usage=events) as service:
         service.define(Resource("quota", Capacity(PLENTY), "reject"))
 
         async def work() -> None:
@@ -263,18 +265,24 @@ def main() -> None:
 def measure(server: Server, folder: Path) -> int:
     store = server.url()
     rows = rivals(server.port)
-    rows.append(anyio.run(leased, store, f"Valkey, leases of {LEASE}", 300_000))
+    rows.append(
+        anyio.run(partial(leased, store, f"Valkey, leases of {LEASE}", 300_000, most=LEASE))
+    )
     rows.append(anyio.run(partial(leased, store, "Valkey, per_call", 2_000, per_call=True)))
+    rows.append(anyio.run(leased, store, "Valkey, a second's use leased", 300_000))
     file = f"sqlite:///{folder / 'speed.db'}"
-    rows.append(anyio.run(leased, file, f"SQLite, leases of {LEASE}", 300_000))
+    what = f"SQLite, leases of {LEASE}"
+    rows.append(anyio.run(partial(leased, file, what, 300_000, most=LEASE)))
     rows.append(anyio.run(partial(leased, file, "SQLite, per_call", 2_000, per_call=True)))
     report(rows)
     print("\nSQLite, 64 tasks, settlements per second that are in the file at the end")
     for durability in ("normal", "full"):
         path = f"sqlite:///{folder / durability}.db"
-        all_told = anyio.run(settled, path, durability, 64, 1_500)
+        plain = anyio.run(partial(settled, path, durability, 64, 1_500, events=False))
+        all_told = anyio.run(partial(settled, path, durability, 64, 1_500, events=True))
         each = anyio.run(confirmed, path, durability, 64, 200)
-        print(f"  {durability:8} recorded {all_told:>10,.0f}   each confirmed {each:>10,.0f}")
+        print(f"  {durability}: balances {plain:,.0f}, and usage events {all_told:,.0f}; ", end="")
+        print(f"per_call, each confirmed before its block is left {each:,.0f}")
     print("\nFour processes")
     wrong = 0
     for what, address, amount in (

@@ -179,7 +179,7 @@ def test_holder_is_forgotten_after_a_day(server: Server) -> None:
 def test_balance_that_cannot_be_counted_exactly_is_not_written(ledger: RedisLedger) -> None:
     ledger.define("r/x", Terms("capacity", 10), "")
     ledger.sync([Claim("r/x", "a", 1, used=2**53 - 1)])
-    with pytest.raises(LedgerUnavailable, match="resource .x."):
+    with pytest.raises(LedgerUnavailable, match=r"resource .x."):
         ledger.sync([Claim("r/x", "b", 1, used=1)])
     assert ledger.read()[0].used == 2**53 - 1
 
