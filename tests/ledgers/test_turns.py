@@ -1,4 +1,4 @@
-"""Slots that several processes wait for: each gets its turn, though others have calls of their own."""
+"""Slots that several processes wait for: each gets its turn, though others have more calls."""
 
 from __future__ import annotations
 

@@ -27,11 +27,17 @@ def test_a_terminated_task_draws_on_nothing_any_more(
         pass
 
     draw = fetch if is_decorated else lambda: reserve_nowait("pages", 1).commit()
-    with pytest.raises(BudgetTerminated), service.task_budget("job", calls=5) as job:
-        draw()
-        draw()
-        job.terminate("because")
-        draw()
+    job = service.task_budget("job", calls=5)
+
+    def work() -> None:
+        with job:
+            draw()
+            draw()
+            job.terminate("because")
+            draw()
+
+    with pytest.raises(BudgetTerminated):
+        work()
     assert service.resource("pages").balance.spent == 2
 
 
