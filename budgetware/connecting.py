@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -94,7 +93,7 @@ def connect(
         made, _first(ledger, settings, "ledger"), _first(lease_seconds, settings, "lease_seconds"),
         durability=_first(durability, settings, "durability"),
         on_error=_first(on_ledger_error, settings, "on_ledger_error"),
-        is_recorded=_first(record_usage, settings, "record_usage") is not False,
+        is_recorded=_first(record_usage, settings, "record_usage"),
         outbox=_first(outbox, settings, "outbox"),
     )  # fmt: skip
     if settings is not None and made.shared is None:
@@ -132,10 +131,12 @@ def _share(
     *,
     durability: str | None,
     on_error: OnLedgerError | None,
-    is_recorded: bool,
+    is_recorded: bool | None,
     outbox: str | PathLike[str] | None,
 ) -> None:
     """Give a service its ledger, not opened yet, unless that is the memory of this process."""
+    if is_recorded is not None and type(is_recorded) is not bool:
+        raise ConfigurationError(f"record_usage={show(is_recorded)}: give True or False")
     if on_error not in (None, *ON_LEDGER_ERROR):
         raise ConfigurationError(
             f"on_ledger_error={show(on_error)}: give one of {', '.join(ON_LEDGER_ERROR)}"
@@ -152,7 +153,7 @@ def _share(
     if ledger is not None:
         shared = made.share(ledger, seconds, on_error or "lease", kept)
         shared.on_change = lambda pool: changed_elsewhere(pool, made)
-        if is_recorded:
+        if is_recorded is not False:
             made.record_usage()
 
 
@@ -161,7 +162,6 @@ def _make_default() -> Runtime:
     service = connect(os.environ.get(MANIFEST_VARIABLE) or None)
     if service.runtime.shared is not None:
         service.open()
-        atexit.register(service.runtime.shared.close)
     return service.runtime
 
 

@@ -5,7 +5,7 @@ Not here: making one current (`bindings`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .accounts import acquire, release
 from .clock import Clock
@@ -61,6 +61,7 @@ class Principals:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[str, Principal] = {}
+        self.look_elsewhere: Callable[[str], object] | None = None
 
     def __iter__(self) -> Iterator[Principal]:
         return iter(self._known.copy().values())
@@ -70,8 +71,14 @@ class Principals:
         return self._known.get(name)
 
     def get(self, name: str) -> Principal:
-        """The principal of that name; raises `ConfigurationError` where there are too many."""
+        """The principal of that name; raises `ConfigurationError` where there are too many.
+
+        One that nobody here knows is looked up in the ledger, if there is one, which blocks.
+        """
         principal = self._known.get(name)
+        if principal is None and self.look_elsewhere is not None:
+            self.look_elsewhere(name)
+            principal = self._known.get(name)
         if principal is None:
             principal = self.define(PrincipalDefinition(name), is_new=True)
         return principal

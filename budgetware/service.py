@@ -5,6 +5,7 @@ Not here: making one (`connecting`), and its faces.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
@@ -237,9 +238,11 @@ class QuotaService:
     def _shut(self) -> None:
         """Part from the ledger. Blocks."""
         self._is_shut = True
-        if self.runtime.shared is not None:
+        shared = self.runtime.shared
+        if shared is not None:
             drain()
-            self.runtime.shared.close()
+            shared.close()
+            atexit.unregister(shared.close)
 
     def open(self) -> None:
         """Open the ledger, if it has one, and put the manifest into force there. Blocks.
@@ -256,10 +259,13 @@ class QuotaService:
         if shared is None:
             return
         shared.open()
+        atexit.register(shared.close)  # a program may end without closing it
         try:
             if manifest is not None:
                 put_on(self.runtime, manifest)
-            shared.take_in_principals(self.runtime.principals)
+            principals = self.runtime.principals
+            shared.take_in_principals(principals)
+            principals.look_elsewhere = lambda name: shared.find_principal(principals, name)
         except BaseException:
             shared.close()
             raise

@@ -110,14 +110,22 @@ class SharedNodes:
     def define(self, resource: Resource, *, is_declared: bool) -> Pool:
         """Add a resource; one that a manifest declares may be there already."""
         check_resource(resource)
-        known = self._found.pop(resource.name, None)
+        known = self._found.pop(resource.name, None) or self._lost(resource.name)
         if known is None or known.is_closed or known.node.ended:
             self._resources.check_new(resource)
             state = self._tell(resource, is_declared) if is_declared else self._add(resource)
             return self._join(resource, state)
         state = self._tell(resource, is_declared) if is_declared else self._add(resource)
         self._resources.take_over(known, resource_of(state.definition), state.revision)
+        self.courier.ring(self.leases[RESOURCE + resource.name])
         return known
+
+    def _lost(self, name: str) -> Pool | None:
+        """A resource that is here, but that the ledger knows nothing of any more."""
+        lease = self.leases.get(RESOURCE + name)
+        if lease is None or not lease.is_lost:
+            return None
+        return self._resources.get(name)
 
     def _add(self, resource: Resource) -> NodeState:
         """Add one to the ledger, where another process may have put the same."""
@@ -230,9 +238,21 @@ class SharedNodes:
         states = {state.node: state for state in self.call(lambda ledger: ledger.read(PRINCIPAL))}
         for definition in principals_of(list(states.values())):
             name, quotas = definition.name, definition.quotas
-            if principals.find(name) is None:
+            has_parent = definition.parent is None or principals.find(definition.parent) is not None
+            if principals.find(name) is None and has_parent:
                 known = {dim: states[quota_node(name, dim)] for dim in quotas}
                 self._put_principal(principals, definition, known)
+
+    def find_principal(self, principals: Principals, name: str) -> None:
+        """Define one that the ledger has, and those above it. Blocks."""
+        node = node_of(name)
+        found = self.call(lambda ledger: ledger.read(node))
+        states = {s.node: s for s in found if s.node == node or s.node.startswith(f"{node}/")}
+        for definition in principals_of(list(states.values())):
+            if definition.parent is not None:
+                principals.get(definition.parent)
+            known = {dim: states[quota_node(name, dim)] for dim in definition.quotas}
+            self._put_principal(principals, definition, known)
 
     def define_principal(
         self, principals: Principals, definition: PrincipalDefinition

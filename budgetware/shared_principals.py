@@ -59,7 +59,7 @@ def principals_of(states: Sequence[NodeState]) -> list[PrincipalDefinition]:
             path.append(at)
             at = found[at].parent
         ordered.update({step: found[step] for step in reversed(path)})
-    return [one for one in ordered.values() if one.parent is None or one.parent in found]
+    return list(ordered.values())
 
 
 def _principal(name: str, state: NodeState, by_key: Mapping[str, NodeState]) -> PrincipalDefinition:

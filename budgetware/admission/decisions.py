@@ -1,7 +1,7 @@
 """Whether a call may run: the close look, taken when the quick hold did not go through.
 
-`decide` holds after all, or answers who refuses or what it must wait for. Everything here is
-plain code under the lock, unless it says otherwise. Not here: waiting.
+`decide` holds after all, or answers who refuses or what it must wait for. All of it is plain code
+under the lock, unless it says otherwise. Not here: waiting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from ..kernel.tree import Shortage, hold, left_of, shortages
 from ..policies import Policy, Terminate, severity
 from ..principals import is_exempt
 from ..termination import latch
-from .lending import ask, first_away, is_question, policy_of, refuse_away, without_credit
+from .lending import (
+    ask,
+    first_away,
+    is_question,
+    policy_of,
+    refuse_away,
+    refuse_recovering,
+    without_credit,
+)
 from .places import goes_first
 from .refusals import Refusal, units_of
 
@@ -60,12 +68,11 @@ def decide(
     stopped = stopped_by(frame)
     if stopped is not None:
         return Refusal(frame, call, items, stopped, None)
-    exempt = frame.principal is not None and is_exempt(frame.principal)
+    exempt = is_exempt(frame.principal)
     if frame.principal is not None or frame.draws or frame.aim is not None or frame.rates:
         bring_up_to_date(items, now_ns)
     obstacles = shortages(items, frame.finishing, exempt=exempt)
-    if obstacles:
-        obstacles = without_credit(obstacles)
+    obstacles = without_credit(obstacles)
     holds = own_holds() if waiting or obstacles else ()
     if waiting:
         obstacles += _queued(frame, items, obstacles, holds, exempt=exempt)
@@ -98,7 +105,8 @@ def _refusal(
         return refuse_away(frame, call, items, away)
     strict = [s for s in obstacles if not (_lets_wait(s.cell, call) or is_question(s.cell, now_ns))]
     if strict:
-        return refuse(frame, items, call, strict, now_ns)
+        later = refuse_recovering(frame, call, items, strict)
+        return later or refuse(frame, items, call, strict, now_ns)
     hopeless = [
         s
         for s in obstacles

@@ -76,5 +76,15 @@ def first_away(obstacles: Sequence[Shortage]) -> Lease | None:
 
 def refuse_away(frame: Frame, call: Call, items: Sequence[Item], lease: Lease) -> Refusal:
     """Nothing is granted that cannot be booked."""
-    assert lease.error is not None
-    return Refusal(frame, call, items, lease.cell.node, None, reason=lease.error)
+    reason = lease.error or lease.recovery
+    assert reason is not None
+    return Refusal(frame, call, items, lease.cell.node, None, reason=reason)
+
+
+def refuse_recovering(
+    frame: Frame, call: Call, items: Sequence[Item], obstacles: Sequence[Shortage]
+) -> Refusal | None:
+    """Who is short because a ledger grants nothing to anybody for now has not used up anything."""
+    leases: list[Lease] = [s.cell.lease for s in obstacles if s.cell.lease is not None]
+    recovering = next((lease for lease in leases if lease.recovery is not None), None)
+    return None if recovering is None else refuse_away(frame, call, items, recovering)

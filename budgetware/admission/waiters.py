@@ -322,7 +322,7 @@ def give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     """Waiting helps no more: others have used what it waited for, or the limit was lowered."""
     frame = waiter.frame
     lease: Lease | None = place.cell.lease
-    if lease is not None and lease.error is not None:
+    if lease is not None and (lease.error is not None or lease.recovery is not None):
         waiter.blamed = place
         waiter.refusal = refuse_away(frame, waiter.call, waiter.items, lease)
         return finish(waiter, "refused", now_ns)

@@ -103,10 +103,14 @@ def shared(cell: Cell) -> tuple[int, int, int, int]:
     """
     reserved = max(0, cell.reserved)
     limit = cell.limit or 0
+    if cell.refill is not None and cell.lease.known is None:
+        return 0, reserved, 0, limit - reserved  # nobody knows better yet
     if cell.refill is not None:
         elsewhere = max(0, limit - cell.lease.cap)
         return limit - elsewhere - cell.free - reserved, reserved, elsewhere, cell.free
     spent = cell.elsewhere if cell.level else cell.spent + cell.elsewhere - cell.lease.before
+    if cell.dim == "memory":
+        return cell.peak, reserved, cell.granted + cell.lease.out_elsewhere(), cell.free
     granted = cell.granted + cell.lease.out_elsewhere()
     return spent, reserved, granted, limit - spent - reserved - granted
 

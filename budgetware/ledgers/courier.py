@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from random import random
 from threading import Thread, get_ident
-from time import monotonic_ns
 from typing import TypeVar
 
 from ..accounts import acquire, release
@@ -39,8 +38,6 @@ _LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.05, 1.0
 _FLUSH_NS = 100_000_000
 """How often usage events are written, at most."""
 _LONGEST_SLEEP_SECONDS = 3_600.0
-_ADOPTION_NS = 2_000_000_000
-"""For so long the opening of a service waits until what the dead left is booked."""
 
 
 def _nobody_waits(_leases: Sequence[Lease], _now_ns: int) -> None:
@@ -83,6 +80,7 @@ class Courier:
         self._errands: deque[Errand] = deque()
         self._sent: list[tuple[Lease, Claim]] = []
         self._flush_ns = 0
+        self._error: LedgerUnavailable | None = None
         self._pause_seconds = 0.0
         self._again_ns = 0
         self._thread: Thread | None = None
@@ -162,19 +160,11 @@ class Courier:
 
     def flush(self, leases: Sequence[Lease]) -> None:
         """Report what was used by these, and write down usage events; waits for that."""
-
-        def report(_ledger: Ledger) -> None:
-            self._report(leases, is_last=False)
-
-        self.call(report)
+        self.call(lambda _ledger: self._report(leases, is_last=False))
 
     def return_stock(self, lease: Lease) -> None:
         """Give back what a lease has in stock; waits for that. It may be claimed for again."""
-
-        def give_back(_ledger: Ledger) -> None:
-            self._report([lease], is_last=True)
-
-        self.call(give_back)
+        self.call(lambda _ledger: self._report([lease], is_last=True))
 
     def close(self, leases: Sequence[Lease]) -> None:
         """Report what was used, return what was leased, and close the ledger; waits for that.
@@ -231,16 +221,9 @@ class Courier:
 
     def _open(self, ledger: Ledger) -> None:
         ledger.open()
-        outbox = self._outbox
-        if outbox is None:
-            return
-        outbox.open(ledger.address, self.holder)
-        until_ns = monotonic_ns() + _ADOPTION_NS  # what is left is done bit by bit
-        try:
-            while outbox.has_orphans and monotonic_ns() < until_ns:
-                outbox.adopt(ledger, self.ttl_ms, self.clock.time())
-        except LedgerUnavailable as error:
-            _log.warning("what others left in the outbox is booked later: %s", error)
+        if self._outbox is not None:
+            self._outbox.open(ledger.address, self.holder)
+            self._outbox.adopt_first(ledger, self.ttl_ms, self.clock)
 
     def _run(self) -> None:
         while not self._is_closing:
@@ -271,9 +254,9 @@ class Courier:
         now_ns = self.clock.now_ns()
         self._agenda.settle_later(now_ns)
         if now_ns < self._again_ns:
+            self._turn_away(now_ns)
             return
-        if not self._sent:
-            self._make_claims(now_ns)
+        self._make_claims(now_ns)
         try:
             self._run_errands()
             if self._sent:
@@ -292,6 +275,17 @@ class Courier:
         else:
             self._pause_seconds = 0.0
             self._again_ns = 0
+            self._error = None
+
+    def _turn_away(self, now_ns: int) -> None:
+        """Nobody waits for a ledger that is known to be away; each is claimed for later."""
+        new = [
+            lease
+            for lease in self._agenda.due(now_ns)
+            if lease.error is None and lease.asking is None
+        ]
+        if new and self._error is not None:
+            self._tell_failure(new, self._error, now_ns)
 
     def _make_claims(self, now_ns: int) -> None:
         due = self._agenda.due(now_ns)
@@ -364,14 +358,23 @@ class Courier:
         )
         pause_seconds = self._pause_seconds * (0.5 + random() / 2)  # noqa: S311
         self._again_ns = now_ns + int(pause_seconds * 1e9)
+        self._error = error
+        failed = {lease: None for lease, _claim in self._sent}
+        for lease in self.leases():
+            if lease.on_error == "reject" and lease.is_known and lease not in failed:
+                lease.due_ns = 0
+                self._agenda.active[lease] = failed[lease] = None
+        self._tell_failure(list(failed), error, now_ns)
+        self._save()
+
+    def _tell_failure(self, leases: Sequence[Lease], error: LedgerUnavailable, now_ns: int) -> None:
         try:
             acquire()
-            for lease, _claim in self._sent:
+            for lease in leases:
                 lease.failed(error)
         finally:
             release()
-        served([lease for lease, _claim in self._sent], now_ns)
-        self._save()
+        served(leases, now_ns)
 
     def _report(self, leases: Sequence[Lease], *, is_last: bool) -> None:
         """Have what was asked answered, then claim for these. In its own thread."""

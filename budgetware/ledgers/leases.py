@@ -19,13 +19,16 @@ from typing import Literal
 from ..errors import LedgerUnavailable
 from ..kernel.nodes import GUARDED, QuotaCell, refloor, refresh
 from ..kernel.refill import NEVER_NS, Refill
+from .absences import recovering, undefined
 from .desk import Bell, Desk
-from .stocks import floor_of, refill_ns_of
-from .terms import FINE, Claim, Grant, NodeState, Terms, title
+from .stocks import floor_of, refill_ns_of, retry_ns_of
+from .terms import FINE, Claim, Grant, NodeState, Terms
 from .turns import Turn
 
 OnLedgerError = Literal["lease", "reject", "open"]
 _LEAST_RETRY_NS = 20_000_000
+_IDLE_NS = 1_000_000_000
+"""How often it is looked whether what is in stock is used."""
 
 
 class Lease:
@@ -92,7 +95,8 @@ class Lease:
         self.before = self.offset = cell.spent
         self._refused_ns = self._renewals = 0
         self.turn = Turn(now_ns)
-        self.steps_back = False
+        self.recovery: LedgerUnavailable | None = None
+        self.steps_back = self.is_lost = False
         self.touched = self.claimed_touch = self._acked_touch = 0
         self.known: Grant | None = None
         self._listeners: list[Bell] = []
@@ -130,8 +134,7 @@ class Lease:
         self._set_floor(self.floor)
 
     def _set_floor(self, units: int) -> None:
-        is_closely_watched = self.latch or self.is_lowered
-        self.floor = GUARDED if is_closely_watched else units
+        self.floor = GUARDED if self.latch or self.is_lowered else units
         refloor(self.cell)
 
     def _left(self) -> int:
@@ -142,8 +145,7 @@ class Lease:
 
     def _trim(self) -> None:
         """There is debt, or was: keep no more in stock than there is."""
-        free = self.cell.free
-        self.give(max(0, min(free, free - self._left())))
+        self.give(max(0, min(self.cell.free, self.cell.free - self._left())))
 
     @property
     def is_prompt(self) -> bool:
@@ -166,16 +168,14 @@ class Lease:
         """Whether the ledger might have more: nobody knows until it answers."""
         if self.error is not None or self.latch or self.is_closed:
             return False
-        claim = self.asking
-        is_asked = claim is not None and claim.need > 0
+        is_asked = self.asking is not None and self.asking.need > 0
         return is_asked or now_ns >= self._refused_ns
 
     def retry_after(self, units: int, now_ns: int) -> float | None:
         """Seconds until asking again may help; None: only a top-up does, or a call's end here."""
         if self.terms.kind != "rate" and self.known is not None and self.error is None:
             elsewhere = self.out_elsewhere()
-            comes_back = self.cell.reserved + elsewhere if elsewhere else 0
-            if units > self._left() + comes_back:
+            if units > self._left() + (self.cell.reserved + elsewhere if elsewhere else 0):
                 return None
         refill_ns = refill_ns_of(self.terms, units - self.cell.free)
         return max(_LEAST_RETRY_NS, self._refused_ns - now_ns, refill_ns) / 1e9
@@ -296,7 +296,7 @@ class Lease:
         cell = self.cell
         self.counted = claim.used if not cell.level else cell.spent - self.offset
         self.acked_ns = now_ns
-        self.known = grant
+        self.known, self.is_lost = grant, False
         self._out = grant.out
         self._own = claim.held + grant.granted
         self.revision = grant.revision
@@ -315,15 +315,16 @@ class Lease:
         ttl_ns = claim.ttl_ms * 1_000_000
         self.deadline_ns = NEVER_NS if claim.is_last else self.asked_ns + ttl_ns * 9 // 10
         self.latch = grant.latch
-        self._refused_ns = 0
         is_slots = self.terms.kind == "concurrency"
         if is_slots:
             self.turn.heard(claim, grant, now_ns)
-        if grant.retry_ms is not None or grant.granted < claim.need:
-            retry_ms = max(20, self.desk.ttl_ms // 20 if grant.retry_ms is None else grant.retry_ms)
-            retry_ns = retry_ms * 1_000_000
-            self._refused_ns = now_ns + (self.turn.retry_ns(retry_ns) if is_slots else retry_ns)
-        self._plan(now_ns, ttl_ns)
+        is_short, retry_ns = grant.granted < claim.need, retry_ns_of(claim, grant)
+        retry_ns = self.turn.retry_ns(retry_ns) if is_slots else retry_ns
+        again_ns = now_ns + retry_ns
+        self._refused_ns = again_ns if is_short else 0
+        is_recovering = is_short and grant.outcome == "recovering"
+        self.recovery = recovering(self.node, retry_ns) if is_recovering else None
+        self._plan(now_ns, ttl_ns, again_ns)
 
     def _take_share(self, grant: Grant, now_ns: int) -> None:
         """Refill at another rate; what came at a higher one since it was asked is given back."""
@@ -336,15 +337,17 @@ class Lease:
         self.share, self.cap = grant.share, grant.cap
         self._set_share(now_ns)
 
-    def _plan(self, now_ns: int, ttl_ns: int) -> None:
+    def _plan(self, now_ns: int, ttl_ns: int, again_ns: int) -> None:
         """When to ask next, if nothing happens before."""
         cell = self.cell
         has_queue = cell.queue is not None and cell.queue.count > 0
         is_told = cell.level or cell.spent - self.offset == self.counted
         is_empty = cell.base == cell.spent and cell.free == 0 and not self.share and is_told
         next_ns = NEVER_NS if is_empty and not has_queue else now_ns + ttl_ns // 3
+        if cell.free > 0 or self.share:  # what lies idle goes back soon
+            next_ns = min(next_ns, now_ns + _IDLE_NS)
         if has_queue or self.terms.kind == "rate" or cell.free > 0:  # too little to serve somebody
-            next_ns = min(next_ns, self._refused_ns or NEVER_NS)
+            next_ns = min(next_ns, again_ns)
         next_ns = min(next_ns, now_ns + self.beat_ns)
         self.due_ns = None if next_ns >= NEVER_NS else next_ns
         if self.is_ending and self.due_ns is None and self.on_end is not None:
@@ -363,10 +366,8 @@ class Lease:
             self.begin_anew()
             self.due_ns = now_ns
             return
-        self.error = LedgerUnavailable(
-            f"the ledger knows nothing of {title(self.node)} (any more): define it again; until "
-            "then nothing is granted"
-        )
+        self.is_lost = True
+        self.error = undefined(self.node)
         self.due_ns = now_ns + max(_LEAST_RETRY_NS, self.desk.ttl_ms * 1_000_000 // 20)
 
     def begin_anew(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import closing
 from itertools import islice
 from os import PathLike
 from pathlib import Path
+from time import monotonic_ns
 
 from ..accounts import acquire, release
 from ..clock import Clock
@@ -31,6 +32,8 @@ from .terms import TOMBSTONE_SECONDS
 from .usage_queue import UsageQueue
 
 _log = logging.getLogger("budgetware")
+_ADOPTION_NS = 2_000_000_000
+"""For so long the opening of a service waits until what the dead left is booked."""
 _BATCH = 200
 
 
@@ -143,6 +146,15 @@ class Outbox:
         self._mine = None
 
     # What others had to tell.
+
+    def adopt_first(self, ledger: Ledger, ttl_ms: int, clock: Clock) -> None:
+        """Book for the dead for a moment, on opening; what is left is done bit by bit."""
+        until_ns = monotonic_ns() + _ADOPTION_NS
+        try:
+            while self.has_orphans and monotonic_ns() < until_ns:
+                self.adopt(ledger, ttl_ms, clock.time())
+        except LedgerUnavailable as error:
+            _log.warning("what others left in the outbox is booked later: %s", error)
 
     def adopt(self, ledger: Ledger, ttl_ms: int, now: float) -> None:
         """Do a bit of what there is to do for the dead, until there are no orphans.

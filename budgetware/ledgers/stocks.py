@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .terms import Terms
+from ..kernel.refill import NEVER_NS
+from .terms import Claim, Grant, Terms
 
 
 def stock_of(value: int, recent: int, passed_ns: int, largest: int, most: int | None) -> int:
@@ -42,3 +43,10 @@ def refill_ns_of(terms: Terms, units: int) -> int:
     if terms.kind != "rate":
         return 0
     return max(0, units) * terms.period_us * 1_000 // terms.value
+
+
+def retry_ns_of(claim: Claim, grant: Grant) -> int:
+    """Nanoseconds after which asking again may give more; never, where nothing was refused."""
+    if grant.retry_ms is not None:
+        return max(20, grant.retry_ms) * 1_000_000
+    return max(20, claim.ttl_ms // 20) * 1_000_000 if grant.granted < claim.need else NEVER_NS

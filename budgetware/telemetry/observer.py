@@ -19,7 +19,8 @@ from .values import Attributes, bounded
 from .verdicts import of_admission, of_refusal, of_wait, refusal_type
 
 if TYPE_CHECKING:
-    from ..admission.refusals import Refusal
+    from ..kernel.balances import shared
+from ..admission.refusals import Refusal
     from ..admission.waiters import Waiter
     from ..calls import Call
     from ..frames import Frame
@@ -61,6 +62,8 @@ class Observer:
             attributes = facts.attributes.copy()
             for key, cell, kept in facts.left:  # no lock: it may be a moment old
                 left = cell.free + cell.returned - kept
+                if cell.lease is not None:
+                    left = shared(cell)[-1] - kept
                 attributes[key] = left if left > 0 else 0
             if hold.waited is not None:
                 attributes |= of_admission(hold.waited)
@@ -95,7 +98,8 @@ class Observer:
             facts = self._facts.get(call) or self._learn(refusal.frame, call)
             attributes = facts.said | of_refusal(refusal)
             for key, cell, kept in leaf_cells(refusal.items, refusal.frame):
-                attributes[key] = max(0, cell.free + cell.returned - kept)
+                free = cell.free + cell.returned if cell.lease is None else shared(cell)[-1]
+                attributes[key] = max(0, free - kept)
             if call.kind is None:
                 span = get_current_span()
                 if span.is_recording():

@@ -161,7 +161,7 @@ def test_table_that_is_missing_is_a_configuration_error(ledger: SqliteLedger, pa
 def test_answer_that_is_damaged_is_a_configuration_error(ledger: SqliteLedger, path: Path) -> None:
     need(ledger, "h")
     execute(path, "UPDATE leases SET answer = '[1,2]'")
-    with pytest.raises(ConfigurationError, match="last answer about 'r/x'"):
+    with pytest.raises(ConfigurationError, match="last answer about resource 'x'"):
         need(ledger, "h")
 
 
