@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, Tracer, get_current_span
 
+from ..kernel.balances import shared
 from . import counts, names
 from .facts import Facts, leaf_cells, of_place
 from .genai import inference_data
@@ -19,8 +20,7 @@ from .values import Attributes, bounded
 from .verdicts import of_admission, of_refusal, of_wait, refusal_type
 
 if TYPE_CHECKING:
-    from ..kernel.balances import shared
-from ..admission.refusals import Refusal
+    from ..admission.refusals import Refusal
     from ..admission.waiters import Waiter
     from ..calls import Call
     from ..frames import Frame

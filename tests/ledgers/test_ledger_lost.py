@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def line() -> Line:
 
 @pytest.fixture
 def service(line: Line) -> Iterator[QuotaService]:
-    with connect(ledger=line, lease_seconds=1) as connected:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with connect(ledger=line, lease_seconds=1) as connected:
         connected.define(Resource("first", Capacity(100), "throttle"))
         connected.define(Resource("second", Capacity(100), "reject"))
         connected.define(Resource("third", Capacity(100), "throttle"))
@@ -70,7 +71,7 @@ async def test_and_so_is_each_that_would_wait(line: Line) -> None:
             await reserve(name, 1)
     line.is_cut = False
     for name in ("first", "second", "third"):
-        soon(lambda name=name: is_granted(name))
+        soon(partial(is_granted, name))
 
 
 def is_granted(name: str) -> bool:
