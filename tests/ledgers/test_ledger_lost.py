@@ -45,7 +45,7 @@ def line() -> Line:
 
 @pytest.fixture
 def service(line: Line) -> Iterator[QuotaService]:
-    with connect(ledger=line, lease_seconds=1) as connected:
+    with connect(ledger=line, lease_seconds=1) as connected:  # pyright: ignore[reportArgumentType]
         connected.define(Resource("first", Capacity(100), "throttle"))
         connected.define(Resource("second", Capacity(100), "reject"))
         connected.define(Resource("third", Capacity(100), "throttle"))
