@@ -52,10 +52,10 @@ def task_budget(
             call that crossed; what it raises changes nothing.
         carve: take the limits out of the parent's room now, and return the rest at the end.
         keep: amounts held back from ordinary calls, for `finish()`.
-        shared: keep its limits and what was spent in the ledger, by its name: every block of that
-            name, in any process, pays from them, and a termination anywhere ends them all within
-            a second. Its first block sets the limits; what is left stays for a day after its last
-            one. `seconds` are each block's own.
+        shared: keep its limits and what was spent in the ledger (in memory where there is none),
+            by its name: every block of that name, in any process, pays from them, and a
+            termination anywhere ends them all within a second. Its first block sets the limits;
+            what is left stays for a day after its last one. `seconds` are each block's own.
         unpriced: `"allow"` lets a model without a price run where `usd` is limited.
         service: the service to belong to; by default the parent's, else the current one.
         **limits: the most it may use, by dimension: an int, a `Limit`, dollars for `usd`;

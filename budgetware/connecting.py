@@ -150,6 +150,8 @@ def _share(
         )
     ledger = ledger_at(MEMORY if place is None else place, durability)
     kept = None if outbox is None else Outbox(outbox)
+    if kept is not None and ledger is None:
+        raise ConfigurationError("an outbox keeps what a ledger could not be told: give ledger=…")
     if ledger is not None:
         shared = made.share(ledger, seconds, on_error or "lease", kept)
         shared.on_change = lambda pool: changed_elsewhere(pool, made)

@@ -199,7 +199,15 @@ class Resource:
     @property
     def most_leased(self) -> int | None:
         """The most units to have in stock."""
-        return None if self.max_lease is None else value_units(self.max_lease, self.dim)
+        if self.max_lease is None:
+            return None
+        try:
+            return value_units(self.max_lease, self.dim)
+        except InvalidAmount:
+            raise InvalidAmount(
+                f"resource {self.name!r}: max_lease={show(self.max_lease)}: give an amount of at "
+                "least 1, or None"
+            ) from None
 
     @property
     def policy(self) -> Policy:

@@ -5,7 +5,9 @@ Not here: where a call stands in it (`frames`).
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .accounts import acquire, drain, release
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .token_keys import TokenKeys
 
 Result = TypeVar("Result")
+_LEASE_SECONDS = 10.0
 
 
 class Runtime:
@@ -53,6 +56,8 @@ class Runtime:
         self.token_keys = token_keys
         self._ledger: Ledger | None = None
         self.shared: SharedNodes | None = None
+        self._sharing: SharedNodes | None = None
+        self._opening = Lock()
         self.keys: dict[str, Any] = {}
         self.events = Events()
         self.tallies = Tallies()
@@ -75,6 +80,9 @@ class Runtime:
         """Ask the ledger, and wait for its answer; without one, what is in memory."""
         if self.shared is not None:
             return self.shared.call(function)
+        return function(self._in_memory())
+
+    def _in_memory(self) -> Ledger:
         if self._ledger is None:
             from .ledgers.memory import MemoryLedger
 
@@ -85,7 +93,27 @@ class Runtime:
                     self._ledger = made
             finally:
                 release()
-        return function(self._ledger)
+        return self._ledger
+
+    def sharing(self) -> SharedNodes:
+        """What shared tasks live in: the ledger, or without one the memory of this process."""
+        if self.shared is not None:
+            return self.shared
+        with self._opening:
+            if self._sharing is None:
+                made = self._nodes_in(self._in_memory(), _LEASE_SECONDS, "lease", None)
+                made.open()
+                atexit.register(made.close)
+                self._sharing = made
+            return self._sharing
+
+    def stop_sharing(self) -> None:
+        """The service closes: end what shared tasks lived in, if that was in memory."""
+        with self._opening:
+            made, self._sharing = self._sharing, None
+        if made is not None:
+            made.close()
+            atexit.unregister(made.close)
 
     def share(
         self,
@@ -95,8 +123,14 @@ class Runtime:
         outbox: Outbox | None = None,
     ) -> SharedNodes:
         """Have shared balances live in a ledger, which is not opened yet."""
+        self.shared = self._nodes_in(ledger, lease_seconds, on_error, outbox)
+        return self.shared
+
+    def _nodes_in(
+        self, ledger: Ledger, lease_seconds: float, on_error: OnLedgerError, outbox: Outbox | None
+    ) -> SharedNodes:
         courier = Courier(ledger, self.clock, lease_seconds, outbox)
-        shared = self.shared = SharedNodes(courier, self.resources, on_error)
+        shared = SharedNodes(courier, self.resources, on_error)
         watch = getattr(self.clock, "watch", None)
         if watch is not None:  # a test's clock tells when it jumps
             watch(courier.wake)

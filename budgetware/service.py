@@ -227,6 +227,7 @@ class QuotaService:
         for listener in self.runtime.events.listeners:
             listener.close()
         self.runtime.telemetry.close()
+        self.runtime.stop_sharing()
         if is_default(self.runtime):
             set_default(None)
         if self._token is not None:

@@ -52,14 +52,9 @@ def define(task: TaskBudget, runtime: Runtime) -> list[NodeState]:
     """Have its limits in the ledger, as the first block of its name set them. Blocks.
 
     Raises:
-        ConfigurationError: the service has no ledger, or the task no limit that can be shared.
+        ConfigurationError: the task has no limit that can be shared.
         LedgerUnavailable: it does not answer.
     """
-    if runtime.shared is None:
-        raise ConfigurationError(
-            f"task_budget({task.name!r}, shared=True) needs a ledger: connect(ledger=…), as in "
-            "ledger='sqlite:///budgetware.db'"
-        )
     limits = task.plan.limits.cells
     if not limits:
         raise ConfigurationError(
@@ -75,13 +70,12 @@ def define(task: TaskBudget, runtime: Runtime) -> list[NodeState]:
             for dim, (limit, _warn, _keep) in limits.items()
         ]
 
-    return runtime.shared.call(define_all)
+    return runtime.sharing().call(define_all)
 
 
 def attach(task: TaskBudget, runtime: Runtime, node: Node, states: list[NodeState]) -> None:
     """Have its cells be served from leases. Before anybody can draw on it."""
-    shared = runtime.shared
-    assert shared is not None
+    shared = runtime.sharing()
     try:
         acquire()
         for state, (dim, (_limit, warn, _keep)) in zip(
@@ -100,9 +94,7 @@ def attach(task: TaskBudget, runtime: Runtime, node: Node, states: list[NodeStat
 
 
 def _shared(task: TaskBudget) -> SharedNodes:
-    shared = task.shared
-    assert shared is not None
-    return shared
+    return task.frame.runtime.sharing()
 
 
 def _leases(task: TaskBudget) -> list[Lease]:

@@ -38,7 +38,6 @@ from .policies import Terminate
 from .requests import book
 from .runtime import Runtime, default_runtime
 from .scopes import OwnerScope, converted
-from .shared_nodes import SharedNodes
 from .statements import Amount, describe, remaining, snapshot, spent, verdict
 from .task_functions import carry, decorate_task
 from .termination import latch
@@ -200,11 +199,6 @@ class TaskBudget:
         """The current frame if it stands inside this task, else the task's own."""
         frame = current.get(None)
         return frame if frame is not None and self.node in frame.chain else self.frame
-
-    @property
-    def shared(self) -> SharedNodes | None:
-        """Where its limits live, if that is a ledger."""
-        return self.frame.runtime.shared if self.plan.shared else None
 
     def cancel_scope(self) -> None:
         """Cancel the block, from any thread; whoever waits below it is refused."""

@@ -36,6 +36,8 @@ def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
         raise ConfigurationError(
             f"ledger=…: this is no address of a ledger: give one that begins with {known}"
         )
+    if address.startswith(MEMORY):
+        raise ConfigurationError("the memory of this process is memory://, and takes no more")
     if address.startswith("sqlite:"):
         from .sqlite import SqliteLedger
 
