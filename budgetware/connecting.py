@@ -13,7 +13,6 @@ from .errors import ConfigurationError
 from .kernel.dims import show
 from .ledgers.addresses import MEMORY, ledger_at
 from .ledgers.leases import OnLedgerError
-from .ledgers.outbox import Outbox
 from .ledgers.protocol import Ledger
 from .quotas import ON_LEDGER_ERROR
 from .runtime import Runtime
@@ -22,6 +21,7 @@ from .token_keys import find_keys
 from .views import changed_elsewhere, put_on
 
 if TYPE_CHECKING:
+    from .ledgers.outbox import Outbox
     from .manifest import Manifest
     from .pricing import PriceBook, PriceTable
 
@@ -149,14 +149,18 @@ def _share(
             f"lease_seconds={seconds:g}: give {LEAST_LEASE_SECONDS:g} to {MOST_LEASE_SECONDS:g}"
         )
     ledger = ledger_at(MEMORY if place is None else place, durability)
-    kept = None if outbox is None else Outbox(outbox)
-    if kept is not None and ledger is None:
-        raise ConfigurationError("an outbox keeps what a ledger could not be told: give ledger=…")
+    kept = None if outbox is None else _outbox(outbox)
     if ledger is not None:
         shared = made.share(ledger, seconds, on_error or "lease", kept)
         shared.on_change = lambda pool: changed_elsewhere(pool, made)
         if is_recorded is not False:
             made.record_usage()
+
+
+def _outbox(directory: str | PathLike[str]) -> Outbox:
+    from .ledgers.outbox import Outbox
+
+    return Outbox(directory)
 
 
 def _make_default() -> Runtime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import cast
-from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from ..kernel.dims import show
@@ -55,9 +54,8 @@ def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
 
 def _path_of(address: str) -> str:
     """`sqlite:///file` is a file here, `sqlite:////tmp/file` one from the root."""
-    parts = urlsplit(address)
-    path = address.removeprefix("sqlite:///").partition("?")[0]
-    if not path or parts.query or parts.fragment:
+    path = address.removeprefix("sqlite:///")
+    if not path or "?" in path or "#" in path:
         raise ConfigurationError(
             "a SQLite ledger is a file and takes no parameters: write sqlite:///budgetware.db, or "
             "sqlite:////var/lib/agents/budgetware.db for one from the root"

@@ -6,12 +6,15 @@ Everything here runs under the lock of accounts. Not here: what the answer does 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..kernel.nodes import refresh
 from .leases import Lease
-from .letters import Parting
 from .stocks import demand_of, stock_of
 from .terms import Claim
+
+if TYPE_CHECKING:
+    from .letters import Parting
 
 FORGOTTEN_SECONDS = 12 * 3_600
 """A holder that has not been answered for so long may be forgotten by the ledger soon."""
@@ -79,6 +82,8 @@ def make_parting(lease: Lease, now_ns: int, now: float) -> Parting | None:
     Args:
         now: the same time, in seconds since the epoch.
     """
+    from .letters import Parting
+
     cell = lease.cell
     if not lease.is_known:
         return None

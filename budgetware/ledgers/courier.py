@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from random import random
 from threading import Thread, get_ident
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..accounts import acquire, release
 from ..clock import Clock
@@ -24,10 +24,12 @@ from .agenda import Agenda, Job
 from .claims import make_claim
 from .errands import Errand
 from .leases import Lease
-from .outbox import Outbox
 from .protocol import Ledger
 from .terms import Claim, Grant
 from .usage_queue import UsageQueue
+
+if TYPE_CHECKING:
+    from .outbox import Outbox
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import anyio
 import pytest
@@ -57,9 +56,7 @@ async def test_one_that_is_terminated_ends_the_others() -> None:
                 job.terminate("because")
 
 
-def test_what_is_for_ledgers_alone_is_refused_without_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="outbox"):
-        connect(outbox=tmp_path)
+def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="takes no more"):
         connect(ledger="memory://elsewhere")
     with pytest.raises(ConfigurationError, match="record_usage"):
