@@ -110,14 +110,16 @@ class SharedNodes:
     def define(self, resource: Resource, *, is_declared: bool) -> Pool:
         """Add a resource; one that a manifest declares may be there already."""
         check_resource(resource)
-        known = self._found.pop(resource.name, None) or self._lost(resource.name)
+        lost = self._lost(resource.name)
+        known = self._found.pop(resource.name, None) or lost
         if known is None or known.is_closed or known.node.ended:
             self._resources.check_new(resource)
             state = self._tell(resource, is_declared) if is_declared else self._add(resource)
             return self._join(resource, state)
         state = self._tell(resource, is_declared) if is_declared else self._add(resource)
         self._resources.take_over(known, resource_of(state.definition), state.revision)
-        self.courier.ring(self.leases[RESOURCE + resource.name])
+        if lost is not None:  # it hears of it now
+            self.courier.ring(self.leases[RESOURCE + resource.name])
         return known
 
     def _lost(self, name: str) -> Pool | None:

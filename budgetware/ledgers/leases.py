@@ -38,7 +38,7 @@ class Lease:
         node: its key in the ledger.
         cell: where calls are served from it.
         is_per_call: hold nothing in stock, and report the end of each call.
-        most: the most units to have in stock; None: what it uses in a second.
+        most: the most units to lease at a time; None: what it uses in a second.
         on_error: what happens while the ledger is away.
         floor: below so much free the next hold is looked at closely, to ask for more in time.
         deadline_ns: when it ends, on this process's own clock.

@@ -130,8 +130,12 @@ def test_a_carve_is_refused_by_what_another_block_has_spent(pair: Pair) -> None:
     one, two = pair
     with shared(one, 50):
         reserve_nowait(tokens=40).commit()
-    with shared(two, 50), task_budget("carved", tokens=10, carve=True):
-        reserve_nowait(tokens=10).commit()
+    with shared(two, 50):
+        with pytest.raises(BudgetExceeded), task_budget("greedy", tokens=11, carve=True):
+            pass
+        with task_budget("carved", tokens=10, carve=True) as carved:
+            reserve_nowait(tokens=10).commit()
+        assert carved.spent("tokens") == 10
 
 
 async def test_a_throttled_one_waits_for_another_block(pair: Pair) -> None:
