@@ -6,6 +6,7 @@ Not here: what they do (`worker`), and whether it was right (`reading`).
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -36,6 +37,21 @@ def pass_time(seconds: float) -> None:
     """Let a random, short time pass, or one that a lease lasts."""
     deadline = time.monotonic() + seconds
     until(lambda: time.monotonic() >= deadline, "time to pass")
+
+
+def is_writable(address: str) -> bool:
+    """Whether nobody holds the write lock of the file for long; always, for a server."""
+    if not address.startswith("sqlite:///"):
+        return True
+    file = sqlite3.connect(address.removeprefix("sqlite:///"), timeout=1, isolation_level=None)
+    try:
+        file.execute("BEGIN IMMEDIATE")
+        file.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        file.close()
+    return True
 
 
 @dataclass
@@ -173,7 +189,12 @@ class Life:
         self._reader.join()
 
     def stop(self) -> None:
+        """Pause it, but not in the middle of a write to a file: others could not write then."""
         self.process.send_signal(signal.SIGSTOP)
+        while not is_writable(self.orders.ledger):
+            self.go_on()
+            pass_time(0.01)
+            self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from threading import Event
 
 import anyio
@@ -15,6 +16,7 @@ from budgetware import (
     Concurrency,
     QuotaExceeded,
     QuotaService,
+    Reject,
     Resource,
     reserve,
     reserve_nowait,
@@ -27,9 +29,10 @@ NODES = ("r/org", "r/team", "r/exact")
 
 
 def define(service: QuotaService) -> None:
-    service.define(Resource("org", Capacity(VALUE), "reject"))
-    service.define(Resource("team", Capacity(VALUE), "reject", parent="org"))
-    service.define(Resource("exact", Capacity(300), "reject", per_call=True))
+    insistent = Reject(patience=None)  # the last units may be with another worker for long
+    service.define(Resource("org", Capacity(VALUE), insistent))
+    service.define(Resource("team", Capacity(VALUE), insistent, parent="org"))
+    service.define(Resource("exact", Capacity(300), insistent, per_call=True))
     service.define(Resource("slots", Concurrency(3)))
 
 
@@ -37,7 +40,7 @@ def spend(service: QuotaService, names: tuple[str, ...]) -> int:
     """Draw until it is refused for good; returns what was committed."""
     used = 0
     with inside(service):
-        for turn in range(10_000):
+        for turn in count():
             units = turn % 4 + 1
             try:
                 with reserve(names[turn % len(names)], units) as reservation:
@@ -46,7 +49,7 @@ def spend(service: QuotaService, names: tuple[str, ...]) -> int:
             except QuotaExceeded as refused:
                 if refused.available == 0:
                     return used
-    return used
+    raise AssertionError("turns without end")
 
 
 def spend_in_tasks(service: QuotaService, backend: str) -> int:
