@@ -3,6 +3,8 @@
 See `task_budget`, `budgeted` and `reserve`; errors are in `budgetware.errors`.
 """
 
+from typing import TYPE_CHECKING
+
 from .bindings import principal
 from .budgets import current_budget, task_budget
 from .charges import charge
@@ -20,6 +22,9 @@ from .reservations import Reservation, reserve, reserve_nowait
 from .service import QuotaService
 from .tasks import TaskBudget
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .reports import UsageReport
 
 __all__ = [
     "Budget",
@@ -42,6 +47,7 @@ __all__ = [
     "Throttle",
     "Usage",
     "UsageEvent",
+    "UsageReport",
     "Verdict",
     "budgeted",
     "charge",
@@ -52,3 +58,16 @@ __all__ = [
     "reserve_nowait",
     "task_budget",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what most programs have no use for when it is asked for."""
+    if name == "UsageReport":
+        from .reports import UsageReport
+
+        return UsageReport
+    raise AttributeError(f"module 'budgetware' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .kernel.dims import show
 from .ledgers.addresses import MEMORY, ledger_at
 from .ledgers.leases import OnLedgerError
 from .ledgers.protocol import Ledger
+from .ledgers.terms import KEEP_SECONDS
 from .quotas import ON_LEDGER_ERROR
 from .runtime import Runtime
 from .service import QuotaService
@@ -42,14 +44,14 @@ def connect(
     durability: str | None = None,
     on_ledger_error: OnLedgerError | None = None,
     record_usage: bool | None = None,
+    usage_retention: float | str | None = None,
     outbox: str | PathLike[str] | None = None,
     tracer_provider: Any = None,
     meter_provider: Any = None,
 ) -> QuotaService:
     """Make a service; enter it with `async with` or `with`.
 
-    Without one, an in-memory default serves the process, with the manifest that
-    `BUDGETWARE_MANIFEST` names, if it is set.
+    Without one, an in-memory default serves, with the manifest that `BUDGETWARE_MANIFEST` names.
 
     Args:
         manifest: a TOML file with resources, templates of tasks, principals and settings; what
@@ -70,7 +72,9 @@ def connect(
             takes a Redis server that keeps nothing.
         on_ledger_error: while the ledger is away, `"lease"` (the default) spends what is leased
             until it ends, `"reject"` refuses, `"open"` lets calls through and books them later.
-        record_usage: whether usage events are written into the ledger, too; True by default.
+        record_usage: whether usage events are kept for reports; True by default.
+        usage_retention: how long each of them is, 30 days by default; Redis keeps the newest
+            100,000, memory 5,000. What they add up to by the hour stays 400 days.
         outbox: a directory where what cannot be told to the ledger is kept, should this process
             die: the next one that opens a service with it books that, once.
         tracer_provider, meter_provider: OpenTelemetry's; by default the global ones.
@@ -83,19 +87,19 @@ def connect(
     settings = None if manifest is None else _read(manifest)
     made = Runtime(
         clock=clock,
-        strict=bool(_first(strict, settings, "strict")),
-        prices=_price_book(_first(prices, settings, "prices")),
+        strict=bool(_first(settings, "strict", strict)),
+        prices=_price_book(_first(settings, "prices", prices)),
         token_keys=find_keys(token_keys),
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
     )
+    given = partial(_first, settings)
     _share(
-        made, _first(ledger, settings, "ledger"), _first(lease_seconds, settings, "lease_seconds"),
-        durability=_first(durability, settings, "durability"),
-        on_error=_first(on_ledger_error, settings, "on_ledger_error"),
-        is_recorded=_first(record_usage, settings, "record_usage"),
-        outbox=_first(outbox, settings, "outbox"),
+        made, given("ledger", ledger), given("lease_seconds", lease_seconds),
+        durability=given("durability", durability),
+        on_error=given("on_ledger_error", on_ledger_error), outbox=given("outbox", outbox),
     )  # fmt: skip
+    _record(made, given("record_usage", record_usage), given("usage_retention", usage_retention))
     if settings is not None and made.shared is None:
         put_on(made, settings)
     return QuotaService(made, settings)
@@ -119,7 +123,7 @@ def _check_arguments(
         raise ConfigurationError(f"manifest={show(manifest)}: give the path of a TOML file")
 
 
-def _first(given: object, settings: Manifest | None, key: str) -> Any:
+def _first(settings: Manifest | None, key: str, given: object) -> Any:
     """What was given, else what the manifest says."""
     return given if given is not None or settings is None else getattr(settings, key)
 
@@ -131,12 +135,9 @@ def _share(
     *,
     durability: str | None,
     on_error: OnLedgerError | None,
-    is_recorded: bool | None,
     outbox: str | PathLike[str] | None,
 ) -> None:
     """Give a service its ledger, not opened yet, unless that is the memory of this process."""
-    if is_recorded is not None and type(is_recorded) is not bool:
-        raise ConfigurationError(f"record_usage={show(is_recorded)}: give True or False")
     if on_error not in (None, *ON_LEDGER_ERROR):
         raise ConfigurationError(
             f"on_ledger_error={show(on_error)}: give one of {', '.join(ON_LEDGER_ERROR)}"
@@ -153,8 +154,17 @@ def _share(
     if ledger is not None:
         shared = made.share(ledger, seconds, on_error or "lease", kept)
         shared.on_change = lambda pool: changed_elsewhere(pool, made)
-        if is_recorded is not False:
-            made.record_usage()
+
+
+def _record(made: Runtime, is_recorded: bool | None, retention: float | str | None) -> None:  # noqa: FBT001
+    """Have usage events kept, unless that is not wanted."""
+    if is_recorded is not None and type(is_recorded) is not bool:
+        raise ConfigurationError(f"record_usage={show(is_recorded)}: give True or False")
+    seconds: float = KEEP_SECONDS
+    if retention is not None:
+        seconds = parse_seconds("usage_retention", retention)
+    if is_recorded is not False:
+        made.record_usage(seconds)
 
 
 def _outbox(directory: str | PathLike[str]) -> Outbox:
@@ -166,7 +176,9 @@ def _outbox(directory: str | PathLike[str]) -> Outbox:
 def _make_default() -> Runtime:
     """What serves a process without a service: the manifest of the environment, or nothing."""
     service = connect(os.environ.get(MANIFEST_VARIABLE) or None)
-    if service.runtime.shared is not None:
+    if service.runtime.shared is None:
+        service.runtime.stop_recording()  # nobody has the service to ask for it
+    else:
         service.open()
     return service.runtime
 

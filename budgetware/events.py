@@ -7,7 +7,7 @@ An event is made only when somebody listens. A listener that is slow loses event
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock, RLock
@@ -100,6 +100,18 @@ class UsageEvent:
             axes = {name: getattr(self.usage, name) for name in Usage.__slots__}
             row["usage"] = {name: value for name, value in axes.items() if value}
         return row
+
+
+def event_of(row: Mapping[str, Any]) -> UsageEvent:
+    """Make an event of its JSON form; keys that are not known are passed over."""
+    values: dict[str, Any] = {name: row.get(name) for name in UsageEvent.__slots__}
+    for key in ("reserved", "charged"):
+        table: Mapping[str, Any] = row.get(key) or {}
+        values[key] = {d: Decimal(v) if isinstance(v, str) else v for d, v in table.items()}
+    if values["usage"] is not None:
+        given = values["usage"]
+        values["usage"] = Usage(**{k: v for k, v in given.items() if k in Usage.__slots__})
+    return UsageEvent(**values)
 
 
 class Subscription:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 import anyio
@@ -40,6 +40,10 @@ class Stream(Protocol):
 
     def leave(self, error: BaseException | None) -> BaseException | None:
         """A step ended; returns the error that goes on, if any."""
+        ...
+
+    def running(self, step: Awaitable[Any], /) -> Awaitable[Any]:
+        """What to await for a step of an async generator; others run while it waits."""
         ...
 
     def seen(self, item: Any, /) -> None:
@@ -89,7 +93,7 @@ async def _step_async(
     item: Any = None
     error: BaseException | None = None
     try:
-        item = await advance(sent)
+        item = await around.running(advance(sent))
     except StopAsyncIteration as done:
         return None, around.leave(None) or done
     except BaseException as raised:
@@ -116,7 +120,7 @@ async def _clean_up_async(around: Stream, source: AsyncGenerator[Any, Any]) -> B
     error: BaseException | None = None
     try:
         with _shield():
-            await source.aclose()
+            await around.running(source.aclose())
     except BaseException as raised:
         error = raised
     return around.leave(error)

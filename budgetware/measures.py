@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Generator
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,26 +49,29 @@ class CpuMeter:
 
 
 class Metered:
-    """Awaits a coroutine, counting only the time in which it runs, not that of other tasks."""
+    """Awaits something, counting only the time in which it runs, not that of other tasks.
 
-    __slots__ = ("_coroutine", "_meter")
+    What runs is a coroutine, or one step of an async generator.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], meter: CpuMeter) -> None:
-        self._coroutine = coroutine
+    __slots__ = ("_awaited", "_meter")
+
+    def __init__(self, awaited: Awaitable[Any], meter: CpuMeter) -> None:
+        self._awaited = awaited
         self._meter = meter
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, meter = self._coroutine, self._meter
+        steps, meter = self._awaited.__await__(), self._meter
+        assert isinstance(
+            steps, Generator
+        )  # coroutines, and the steps of generators, are driven so
         sent: Any = None
         thrown: BaseException | None = None
         try:
             while True:
                 meter.start()
                 try:
-                    if thrown is None:
-                        asked = coroutine.send(sent)
-                    else:
-                        asked = coroutine.throw(thrown)
+                    asked = steps.send(sent) if thrown is None else steps.throw(thrown)
                 except StopIteration as done:
                     return done.value
                 finally:
@@ -78,7 +81,7 @@ class Metered:
                 except BaseException as error:
                     thrown = error
         finally:
-            coroutine.close()
+            steps.close()
 
 
 def with_cpu(hold: Hold, report: Report | None, meter: CpuMeter | None) -> Report | None:

@@ -6,7 +6,6 @@ Not here: what is booked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -70,7 +69,7 @@ def tell(
     waited_ns = 0 if hold.waited is None or before is not None else hold.waited.waited_ns
     facts = (hold.frame, hold.call, hold.items, hold.numbered(), runtime.clock.time())
     how = (outcome, error, hold.usage, waited_ns)
-    runtime.events.emit(partial(_event, *facts, duration_ns, charged, *how))
+    runtime.events.emit(Facts(*facts, duration_ns, charged, *how))
 
 
 def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:
@@ -79,7 +78,7 @@ def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:
     events, clock = plan.events, frame.runtime.clock
     duration_ns = frame.now_ns() - started_ns
     facts = (frame, call, items, next(numbers), clock.time(), duration_ns, None)
-    events.emit(partial(_event, *facts, "completed", None, None))
+    events.emit(Facts(*facts, "completed", None, None))
 
 
 def tell_refusal(refusal: Refusal) -> None:
@@ -94,7 +93,7 @@ def tell_refusal(refusal: Refusal) -> None:
     nothing = [0] * len(refusal.items)
     waited_ns = refusal.waited_ns if refusal.waited_ns > 1 else 0  # at the least it is 1
     how = (outcome, refusal.error(), None, waited_ns)
-    runtime.events.emit(partial(_event, *facts, 0, nothing, *how))
+    runtime.events.emit(Facts(*facts, 0, nothing, *how))
 
 
 def wait_began(waiter: Waiter) -> int:
@@ -136,7 +135,7 @@ def _tell_cut_wait(waiter: Waiter, began_ns: int, error: BaseException) -> None:
     if runtime.events.listeners:
         facts = (frame, call, waiter.items, next(numbers), runtime.clock.time())
         how = (outcome, error, None, waiter.waited_ns)
-        runtime.events.emit(partial(_event, *facts, 0, [0] * len(waiter.items), *how))
+        runtime.events.emit(Facts(*facts, 0, [0] * len(waiter.items), *how))
 
 
 def _outcome_of_cut(error: BaseException, frame: Frame) -> tuple[Outcome, Node | None]:
@@ -149,42 +148,77 @@ def _outcome_of_cut(error: BaseException, frame: Frame) -> tuple[Outcome, Node |
     return "cancelled", None
 
 
-def _event(
-    frame: Frame,
-    call: Call,
-    items: Sequence[Item],
-    number: int,
-    timestamp: float,
-    duration_ns: int,
-    charged: Sequence[int] | None,
-    outcome: Outcome,
-    error: BaseException | None,
-    usage: Usage | None,
-    waited_ns: int = 0,
-) -> UsageEvent:
-    """Made when it is read: an event that nobody reads costs its call next to nothing."""
-    reserved = {dim: from_units(dim, n) for dim, n, _payers in items}
-    if charged is None:
-        as_charged = dict(reserved)
-    else:
-        pairs = zip(items, charged, strict=True)
-        as_charged = {item[0]: from_units(item[0], n) for item, n in pairs}
-    return UsageEvent(
-        timestamp,
-        id_of(number),
-        None if frame.principal is None else frame.principal.name,
-        frame.path,
-        call.kind,
-        call.name,
-        call.model,
-        call.provider,
-        None,
-        usage,
-        reserved,
-        as_charged,
-        duration_ns / 1e6,
-        waited_ns / 1e6,
-        status_of(outcome, error),
-        outcome,
-        error_name(error),
+class Facts:
+    """What an event is made of, when it is read: one that nobody reads costs next to nothing.
+
+    Attributes:
+        charged: units by item; None: what was held.
+    """
+
+    __slots__ = (
+        "call",
+        "charged",
+        "duration_ns",
+        "error",
+        "frame",
+        "items",
+        "number",
+        "outcome",
+        "timestamp",
+        "usage",
+        "waited_ns",
     )
+
+    def __init__(
+        self,
+        frame: Frame,
+        call: Call,
+        items: Sequence[Item],
+        number: int,
+        timestamp: float,
+        duration_ns: int,
+        charged: Sequence[int] | None,
+        outcome: Outcome,
+        error: BaseException | None,
+        usage: Usage | None,
+        waited_ns: int = 0,
+    ) -> None:
+        self.frame = frame
+        self.call = call
+        self.items = items
+        self.number = number
+        self.timestamp = timestamp
+        self.duration_ns = duration_ns
+        self.charged = charged
+        self.outcome: Outcome = outcome
+        self.error = error
+        self.usage = usage
+        self.waited_ns = waited_ns
+
+    def __call__(self) -> UsageEvent:
+        frame, call, items = self.frame, self.call, self.items
+        reserved = {dim: from_units(dim, n) for dim, n, _payers in items}
+        if self.charged is None:
+            charged = dict(reserved)
+        else:
+            pairs = zip(items, self.charged, strict=True)
+            charged = {item[0]: from_units(item[0], n) for item, n in pairs}
+        return UsageEvent(
+            self.timestamp,
+            id_of(self.number),
+            None if frame.principal is None else frame.principal.name,
+            frame.path,
+            call.kind,
+            call.name,
+            call.model,
+            call.provider,
+            None,
+            self.usage,
+            reserved,
+            charged,
+            self.duration_ns / 1e6,
+            self.waited_ns / 1e6,
+            status_of(self.outcome, self.error),
+            self.outcome,
+            error_name(self.error),
+        )

@@ -16,9 +16,10 @@ from .events import Events
 from .kernel.nodes import Node
 from .ledgers.courier import Courier
 from .ledgers.leases import OnLedgerError
+from .ledgers.terms import KEEP_SECONDS
 from .principals import Principals
 from .resources import Resources
-from .shared_nodes import Recorder, SharedNodes
+from .shared_nodes import SharedNodes
 from .tallies import Tallies
 from .telemetry.service import Telemetry
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .ledgers.outbox import Outbox
     from .ledgers.protocol import Ledger
     from .pricing import PriceBook
+    from .recording import Records
     from .token_keys import TokenKeys
 
 Result = TypeVar("Result")
@@ -60,6 +62,7 @@ class Runtime:
         self._opening = Lock()
         self.keys: dict[str, Any] = {}
         self.events = Events()
+        self.records: Records | None = None
         self.tallies = Tallies()
         self.nodes: set[Node] = set()
         self.telemetry = Telemetry(self, tracer_provider, meter_provider)
@@ -136,10 +139,25 @@ class Runtime:
             watch(courier.wake)
         return shared
 
-    def record_usage(self) -> None:
-        """Have usage events written into the ledger."""
-        if self.shared is not None:
-            self.events.add(Recorder(self.shared.courier))
+    def record_usage(self, keep_seconds: float = KEEP_SECONDS) -> None:
+        """Have usage events kept: in the ledger, or without one in memory."""
+        if self.shared is None:
+            from .memory_records import MemoryRecords
+
+            self.records = MemoryRecords(self.clock, keep_seconds)
+        else:
+            from .recording import LedgerRecords
+
+            courier = self.shared.courier
+            courier.usage.keep_seconds = keep_seconds
+            self.records = LedgerRecords(courier, self.clock, self.shared.call)
+        self.events.add(self.records)
+
+    def stop_recording(self) -> None:
+        """Have them kept no more."""
+        if self.records is not None:
+            self.events.remove(self.records)
+            self.records = None
 
     def sweep(self) -> None:
         """Book what finalizers left and what has expired. Without the lock."""

@@ -1,43 +1,42 @@
 """`QuotaService`: what a program shares among its tasks.
 
-Not here: making one (`connecting`), and its faces.
+Not here: making one (`connecting`), opening and closing it (`service_life`), and its faces.
 """
 
 from __future__ import annotations
 
-import atexit
-from collections.abc import Mapping
-from contextvars import Token
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
-
-from anyio import CancelScope, to_thread
 
 from .accounts import drain
 from .budgets import task_budget
 from .errors import ConfigurationError
 from .events import Subscription
-from .frames import Frame, current
 from .kernel.dims import check_name, show
 from .quota_tokens import QuotaToken, import_token
 from .quotas import PrincipalDefinition, QuotaLimit, Resource
-from .runtime import Runtime, is_default, set_default
+from .runtime import Runtime
+from .service_life import ServiceLife
 from .tasks import TaskBudget
 from .views import (
     Changes,
     PrincipalView,
     ResourceView,
     as_quota,
-    close_line,
     define,
     define_principal,
     delete,
-    put_on,
     update,
 )
 
 if TYPE_CHECKING:
     from .manifest import Manifest
+    from .recording import Recorded, Records
+    from .reports import ResourceUsage, UsageReport
+    from .reports.times import Time
+    from .reports.usage import Bucket
+    from .task_views import TaskView
 
 
 class QuotaService:
@@ -49,11 +48,7 @@ class QuotaService:
 
     def __init__(self, runtime: Runtime, manifest: Manifest | None = None) -> None:
         self.runtime = runtime
-        self._manifest = manifest
-        self._token: Token[Frame] | None = None
-        self._is_open = False
-        self._was_opened = False
-        self._is_shut = False
+        self._life = ServiceLife(runtime, manifest)
 
     def task_budget(self, name: str | None = None, /, **options: Any) -> TaskBudget:
         """Make a task of this service; see `budgetware.task_budget`."""
@@ -186,6 +181,133 @@ class QuotaService:
         self._check_open()
         return import_token(text, self.runtime, audience)
 
+    # Usage.
+
+    def report(
+        self,
+        principal: str | None = None,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        by: str | Iterable[str] = (),
+        bucket: Bucket = "day",
+    ) -> UsageReport:
+        """Fold what was recorded into a report. Blocks on the ledger, if there is one.
+
+        Args:
+            principal: whose, those below it included; None: everybody's.
+            since, until: a datetime with a time zone, seconds since the epoch, or RFC 3339; by
+                default the last seven days. What happened at `until` counts, at `since` not.
+            by: what groups of calls have in common: some of `principal`, `model`, `provider`,
+                `kind`, `name`, `task`, `outcome`, `day`, `hour`.
+            bucket: `"day"` or `"hour"`, of UTC; at most 10,000 of them.
+
+        Raises:
+            InvalidAmount: the window ends before it begins, or another of these is wrong.
+            ConfigurationError: nothing is recorded (`record_usage=False`).
+            LedgerUnavailable: it did not answer.
+        """
+        from .reports.folding import report
+
+        self.refresh()
+        return report(self.runtime, self._records(), principal, since, until, by, bucket)
+
+    def resource_usage(self, principal: str, /) -> ResourceUsage | None:
+        """Show what a principal uses and has left now; None: it is not known.
+
+        Blocks on the ledger, if there is one.
+        """
+        from .reports.resources import resource_usage
+
+        self.refresh()
+        return resource_usage(self.runtime, principal)
+
+    def count(self, name: str, /, *, principal: str | None = None, **counts: int) -> None:
+        """Add to a named counter, which is a section of reports; a zero says that there is one.
+
+        Args:
+            name: of the section, such as `"bundle_builds"`.
+            principal: on whose behalf; by default the current one.
+            counts: what is added, such as `requested=1`; ints, 0 or more.
+
+        Raises:
+            InvalidAmount, ConfigurationError: a name or a number is wrong; nothing was counted.
+        """
+        from .counters import count
+
+        self._check_open()
+        count(self.runtime, name, principal, counts)
+
+    def recorded(
+        self, *, since: Time = 0.0, until: Time | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[Recorded]:
+        """Return recorded usage events in their JSON form, oldest first, each with its number.
+
+        Those of all who share the ledger, which this blocks on.
+
+        Args:
+            since, until: as in `report`; by default all that are kept.
+            after: only those with a higher number: the last one of the page before.
+            limit: at most so many, up to 1,000.
+        """
+        from .reports.events import recorded
+
+        return recorded(self._records(), since, until, after, limit)
+
+    def last_recorded(self) -> int:
+        """Return the number of the event that was recorded last; 0: there is none."""
+        return self._records().last()
+
+    def _records(self) -> Records:
+        if self.runtime.shared is not None:
+            self._check_open()
+        if self.runtime.records is None:
+            raise ConfigurationError(
+                "nothing is recorded: connect() with record_usage=True, which is the default"
+            )
+        return self.runtime.records
+
+    # What is there now.
+
+    def tasks(self) -> list[TaskView]:
+        """Show the tasks that run in this process, and the ledger's shared ones in use.
+
+        Each after the one around it. Blocks on the ledger, if there is one.
+        """
+        from .task_views import task_views
+
+        return task_views(self.runtime)
+
+    def task(self, id: str, /) -> TaskBudget | None:
+        """Return the task of this process that has this id and is open."""
+        from .task_views import find_task
+
+        return find_task(self.runtime, id)
+
+    def overview(self, *, window_seconds: float = 10.0) -> dict[str, Any]:
+        """Show everything at a glance, as JSON: what `top`, HTTP and the live page show.
+
+        Blocks on the ledger, if there is one.
+
+        Args:
+            window_seconds: of the activity: calls and refusals of so many last seconds.
+        """
+        from .reports.overview import overview
+
+        return overview(self, window_seconds)
+
+    def refresh(self) -> None:
+        """Take over what other processes have defined and used. Blocks on the ledger.
+
+        A process that draws hears of it by itself; without a ledger there is nothing to do.
+
+        Raises:
+            LedgerUnavailable: it did not answer.
+        """
+        if self.runtime.shared is not None:
+            self._check_open()
+            self.runtime.shared.refresh(self.runtime.principals)
+
     def subscribe(self, maxsize: int = 1_000) -> Subscription:
         """Listen to usage events: an async iterator that keeps at most `maxsize` unread ones.
 
@@ -193,10 +315,6 @@ class QuotaService:
         """
         self._check_open()
         return self.runtime.events.subscribe(maxsize)
-
-    def _check_open(self) -> None:
-        if self._was_opened and not self._is_open:
-            raise ConfigurationError("the service is closed: connect() again")
 
     def flush(self) -> None:
         """Have the ledger told of all that has ended by now; blocks until it has it.
@@ -211,39 +329,7 @@ class QuotaService:
             drain()
             self.runtime.shared.flush()
 
-    def close(self) -> None:
-        """End the service: it is no longer current, and its subscriptions end.
-
-        Where it has a ledger, what is leased goes back, which blocks for a moment.
-        """
-        if self._is_open:
-            self._leave()
-            self._shut()
-
-    def _leave(self) -> None:
-        """End it in this process."""
-        self._is_open = False
-        close_line(self.runtime)
-        for listener in self.runtime.events.listeners:
-            listener.close()
-        self.runtime.telemetry.close()
-        self.runtime.stop_sharing()
-        if is_default(self.runtime):
-            set_default(None)
-        if self._token is not None:
-            try:
-                current.reset(self._token)
-            except ValueError:  # closed in another context than it was entered in
-                pass
-
-    def _shut(self) -> None:
-        """Part from the ledger. Blocks."""
-        self._is_shut = True
-        shared = self.runtime.shared
-        if shared is not None:
-            drain()
-            shared.close()
-            atexit.unregister(shared.close)
+    # Its life.
 
     def open(self) -> None:
         """Open the ledger, if it has one, and put the manifest into force there. Blocks.
@@ -253,52 +339,23 @@ class QuotaService:
         Raises:
             LedgerUnavailable, ConfigurationError: nothing is left open.
         """
-        if self._was_opened:
-            raise ConfigurationError("a service is entered once: connect() again")
-        self._was_opened = True
-        shared, manifest = self.runtime.shared, self._manifest
-        if shared is None:
-            return
-        shared.open()
-        atexit.register(shared.close)  # a program may end without closing it
-        try:
-            if manifest is not None:
-                put_on(self.runtime, manifest)
-            principals = self.runtime.principals
-            shared.take_in_principals(principals)
-            principals.look_elsewhere = lambda name: shared.find_principal(principals, name)
-        except BaseException:
-            shared.close()
-            raise
+        self._life.open()
 
-    def _enter(self) -> None:
-        """Make it current here, and the default, where there is none."""
-        frame = self._frame()
-        self._is_open = True
-        if not set_default(self.runtime, only_first=True) or frame is not None:
-            self._token = current.set(frame or Frame(self.runtime))
+    def close(self) -> None:
+        """End the service: it is no longer current, and its subscriptions end.
+
+        Where it has a ledger, what is leased goes back, which blocks for a moment.
+        """
+        self._life.close()
+
+    def _check_open(self) -> None:
+        if self._life.is_over:
+            raise ConfigurationError("the service is closed: connect() again")
 
     def __enter__(self) -> QuotaService:
-        self.open()
-        self._enter()
+        self._life.open()
+        self._life.enter()
         return self
-
-    def _frame(self) -> Frame | None:
-        """Where this context stands in it: in the same task, on behalf of the same principal."""
-        outer = current.get(None)
-        if outer is None:
-            return None
-        principal = outer.principal
-        if principal is not None:
-            principal = self.runtime.principals.get(principal.name)
-        return Frame(
-            self.runtime,
-            outer.task,
-            outer.chain,
-            principal=principal,
-            finishing=outer.finishing,
-            draws=outer.draws,
-        )
 
     def __exit__(
         self,
@@ -306,33 +363,12 @@ class QuotaService:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._life.close()
 
     async def __aenter__(self) -> QuotaService:
-        if self.runtime.shared is None:
-            self.open()
-        else:
-            await self._open_in_thread()
-        self._enter()
+        await self._life.open_async()
+        self._life.enter()
         return self
-
-    async def _open_in_thread(self) -> None:
-        """Open the ledger without blocking the event loop; a cancellation leaves nothing open."""
-        opened: list[bool] = []
-        left: list[bool] = []
-        try:
-            await to_thread.run_sync(self._open_noting, opened, left)
-        except BaseException:  # a native cancellation does not wait for the thread
-            left.append(True)
-            if opened:
-                self._shut()
-            raise
-
-    def _open_noting(self, opened: list[bool], left: list[bool]) -> None:
-        self.open()
-        opened.append(True)
-        if left:
-            self._shut()
 
     async def __aexit__(
         self,
@@ -340,14 +376,4 @@ class QuotaService:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        if not self._is_open:
-            return
-        self._leave()
-        if self.runtime.shared is not None:
-            try:
-                with CancelScope(shield=True):
-                    await to_thread.run_sync(self._shut)
-            except BaseException:  # a native cancellation, which may come before the thread
-                if not self._is_shut:
-                    self._shut()
-                raise
+        await self._life.close_async()

@@ -6,7 +6,6 @@ changed there is taken over. Not here: leases themselves (`ledgers`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +16,7 @@ from .ids import new_id
 from .kernel.nodes import Cell, QuotaCell
 from .ledgers.courier import Courier
 from .ledgers.leases import Lease, OnLedgerError
-from .ledgers.terms import Grant, NodeState
+from .ledgers.terms import Grant, NodeState, Terms
 from .quotas import PrincipalDefinition, Resource
 from .resources import Pool, Resources, check_resource
 from .shared_principals import (
@@ -30,7 +29,6 @@ from .shared_principals import (
 )
 
 if TYPE_CHECKING:
-    from .events import UsageEvent
     from .ledgers.protocol import Ledger
     from .principals import Principal, Principals
 
@@ -133,9 +131,7 @@ class SharedNodes:
         """Add one to the ledger, where another process may have put the same."""
         text = definition_text(resource)
         node = RESOURCE + resource.name
-        state = self.call(
-            lambda ledger: ledger.define(node, resource.terms, text, idle_seconds=_ALWAYS)
-        )
+        state = self._put(node, resource.terms, text, idle_seconds=_ALWAYS)
         if state.definition != text:
             raise ConfigurationError(
                 f"resource {resource.name!r} is in the ledger already, with another definition: "
@@ -149,14 +145,9 @@ class SharedNodes:
         is_declared: bool,  # noqa: FBT001
         expected: int | None = None,
     ) -> NodeState:
-        text = definition_text(resource)
-        node = RESOURCE + resource.name
+        node, text = RESOURCE + resource.name, definition_text(resource)
         declared = text if is_declared else None
-        return self.call(
-            lambda ledger: ledger.define(
-                node, resource.terms, text, declared=declared, expected_revision=expected
-            )
-        )
+        return self._put(node, resource.terms, text, declared=declared, expected_revision=expected)
 
     def _join(self, resource: Resource, state: NodeState) -> Pool:
         """Add a resource that is in the ledger, as it is there."""
@@ -245,6 +236,60 @@ class SharedNodes:
                 known = {dim: states[quota_node(name, dim)] for dim in quotas}
                 self._put_principal(principals, definition, known)
 
+    def refresh(self, principals: Principals) -> None:
+        """Take over what others have defined, changed and used. Blocks."""
+        states = self.call(self._look)
+        self._refresh_resources(states)
+        for definition in principals_of([s for n, s in states.items() if n.startswith(PRINCIPAL)]):
+            known = principals.find(definition.name)
+            if known is None or known.definition != definition:
+                quotas = {d: states[quota_node(definition.name, d)] for d in definition.quotas}
+                self._put_principal(principals, definition, quotas)
+
+    def _look(self, ledger: Ledger) -> dict[str, NodeState]:
+        """Read all, and what was used of each. In the courier's thread, as answers are."""
+        found = [*ledger.read(RESOURCE), *ledger.read(PRINCIPAL)]
+        states = {state.node: state for state in found}
+        for node, lease in self.leases.copy().items():
+            state = states.get(node)
+            if state is not None and lease.asking is None:
+                try:
+                    acquire()
+                    lease.seen(state)
+                finally:
+                    release()
+        return states
+
+    def _refresh_resources(self, states: Mapping[str, NodeState]) -> None:
+        new: dict[str, tuple[Resource, NodeState]] = {}
+        pools = {pool.name: pool for pool in self._resources}
+        for node, state in states.items():
+            name = node.removeprefix(RESOURCE)
+            if not node.startswith(RESOURCE) or not state.definition:
+                continue
+            pool = pools.get(name)
+            if pool is None:
+                new[node] = resource_of(state.definition), state
+            elif pool.revision != state.revision:
+                self._resources.take_over(pool, resource_of(state.definition), state.revision)
+        while new:
+            self._take_in(new)
+        for name, pool in pools.items():
+            if RESOURCE + name not in states:
+                self._forget(pool)
+
+    def _forget(self, pool: Pool) -> None:
+        """One that was deleted elsewhere; it stays as long as reservations of it are open."""
+        lease = self.leases.get(RESOURCE + pool.name)
+        if lease is None:
+            return
+        try:
+            self._resources.delete(pool.name, None)
+        except ConfigurationError:
+            return
+        lease.is_closed = True
+        del self.leases[RESOURCE + pool.name]
+
     def find_principal(self, principals: Principals, name: str) -> None:
         """Define one that the ledger has, and those above it. Blocks."""
         node = node_of(name)
@@ -257,14 +302,24 @@ class SharedNodes:
             self._put_principal(principals, definition, known)
 
     def define_principal(
-        self, principals: Principals, definition: PrincipalDefinition
+        self, principals: Principals, definition: PrincipalDefinition, *, is_declared: bool = False
     ) -> Principal:
-        """Add or change a principal, its quotas in the ledger first."""
+        """Add or change a principal, its quotas in the ledger first.
+
+        One that a manifest declares is as it is there: what was changed by hand stays.
+        """
         principals.check(definition)
         name, quotas = definition.name, definition.quotas
-        states = {dim: self._put_quota(quota_node(name, dim), q) for dim, q in quotas.items()}
+        states: dict[str, NodeState] = {}
+        for dim, quota in quotas.items():
+            text = definition_text(quota)
+            declared = text if is_declared else None
+            states[dim] = self._put(quota_node(name, dim), quota.terms, text, declared=declared)
         text = principal_text(definition)
-        self.call(lambda ledger: ledger.define(node_of(name), PLAIN, text, declared=text))
+        self._put(node_of(name), PLAIN, text, declared=text if is_declared else None)
+        if is_declared:
+            self.find_principal(principals, name)
+            return principals.get(name)
         return self._put_principal(principals, definition, states)
 
     def _put_principal(
@@ -288,9 +343,8 @@ class SharedNodes:
             self._part_with(quota_node(name, dim))
         return principal
 
-    def _put_quota(self, node: str, quota: Resource) -> NodeState:
-        text = definition_text(quota)
-        return self.call(lambda ledger: ledger.define(node, quota.terms, text, declared=text))
+    def _put(self, node: str, terms: Terms, text: str, **options: Any) -> NodeState:
+        return self.call(lambda ledger: ledger.define(node, terms, text, **options))
 
     def _attach_quota(self, cell: Cell, quota: Resource, state: NodeState) -> None:
         """Have it served from a lease, each of which is a holder. Locked."""
@@ -342,24 +396,3 @@ class SharedNodes:
             on_error=resource.on_ledger_error or self._on_error,
         )
         return lease
-
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-class Recorder:
-    """A listener that has usage events written into the ledger."""
-
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
-
-    def put(self, event: Callable[[], UsageEvent]) -> None:
-        """Take an event; it is made, and written, in the courier's thread."""
-        self._courier.record(lambda: _as_row(event()))
-
-    def close(self) -> None:
-        """The courier writes what it has when it closes."""
-
-
-def _as_row(event: UsageEvent) -> tuple[float, str]:
-    return event.timestamp, _encode(event.to_dict())

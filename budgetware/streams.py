@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from .frames import Frame, current
 from .holding import Holding, enter_hold, leave_hold
 from .holds import Hold
 from .loops import current_loop
-from .measures import CpuMeter, with_cpu
+from .measures import CpuMeter, Metered, with_cpu
 from .requests import admit_async, admit_sync
 from .scopes import restore
 from .termination import TerminateSignal, terminated
@@ -73,11 +74,11 @@ class CallStream:
             self._holding = enter_hold(self.hold)
         if self.hold.span is not None:
             self.hold.span.attach()
-        if self._meter is not None:
+        if self._meter is not None and not self._is_async:
             self._meter.start()
 
     def leave(self, error: BaseException | None) -> BaseException | None:
-        if self._meter is not None:
+        if self._meter is not None and not self._is_async:
             self._meter.stop()
         if self.hold.span is not None:
             self.hold.span.detach()
@@ -86,6 +87,9 @@ class CallStream:
         if self._token is not None:
             restore(self._token)
         return error
+
+    def running(self, step: Awaitable[Any], /) -> Awaitable[Any]:
+        return step if self._meter is None else Metered(step, self._meter)
 
     def seen(self, item: Any, /) -> None:
         self._items += 1
@@ -154,6 +158,9 @@ class TaskStream:
         if left is None and self._task.node.latch is not None:
             return TerminateSignal(terminated(self._task.node))
         return left
+
+    def running(self, step: Awaitable[Any], /) -> Awaitable[Any]:
+        return step
 
     def seen(self, _item: Any, /) -> None:
         return

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 from anyio import to_thread
 
-from . import shared_tasks
+from . import sessions, shared_tasks
 from .accounts import acquire, release, waiting
 from .admission.decisions import look_at_deadlines, look_at_least
 from .admission.parking import dismiss, serve_cells
@@ -242,6 +242,8 @@ class TaskBudget:
         self._frame = frame
         self._node = frame.chain[0]
         frame.runtime.nodes.add(self._node)
+        if frame.runtime.records is not None:
+            sessions.started(self)
         if frame.observer is not None:
             self._span = frame.observer.task_started(self)
         return None
@@ -313,6 +315,8 @@ class TaskBudget:
         if self._span is not None:
             self._span.ended(self, self._outcome(shown), shown)
             self._span = None
+        if frame.runtime.records is not None:
+            sessions.ended(self, self._outcome(shown))
         return shown
 
     def _outcome(self, shown: BaseException | None) -> Outcome:

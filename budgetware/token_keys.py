@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import ConfigurationError
 from .kernel.dims import NAME
+from .private_files import read_private
 
 KEYS_VARIABLE = "BUDGETWARE_TOKEN_KEYS"
 LEAST_BYTES = 32
 MOST_KEYS = 16
-MOST_FILE_BYTES = 1 << 16
 _HOW = 'a new one: python3 -c "import secrets; print(secrets.token_hex(32))"'
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
@@ -125,33 +124,12 @@ def read_keys(path: str) -> TokenKeys:
             which line, and never what is in it.
     """
     try:
-        lines = _read(path).decode().splitlines()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigurationError(f"{KEYS_VARIABLE}: {path}: {reason}") from None
+        lines = read_private(path, KEYS_VARIABLE).decode().splitlines()
     except UnicodeDecodeError:
         lines = None  # the error has what was read: it is not passed on
     if lines is None:
         raise ConfigurationError(f"{KEYS_VARIABLE}: {path} is no text in UTF-8")
     return TokenKeys(_parse(path, lines))
-
-
-def _read(path: str) -> bytes:
-    # Without waiting, should it be a pipe.
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(number, "rb") as file:  # noqa: PTH123 - what was opened is what is looked at
-        status = os.fstat(number)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{KEYS_VARIABLE}: {path} is no file")
-        if os.name == "posix" and status.st_mode & 0o077:
-            raise ConfigurationError(
-                f"{KEYS_VARIABLE}: others than its owner may use {path} "
-                f"(mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 it"
-            )
-        content = file.read(MOST_FILE_BYTES + 1)
-    if len(content) > MOST_FILE_BYTES:
-        raise ConfigurationError(f"{KEYS_VARIABLE}: {path} has more than {MOST_FILE_BYTES} bytes")
-    return content
 
 
 def _parse(path: str, lines: Iterable[str]) -> dict[str, bytes]:

@@ -105,13 +105,11 @@ class ResourceView:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, as the command line and HTTP show it."""
-        limit = {f.name: getattr(self.limit, f.name) for f in fields(self.limit)}
-        shown = {k: v if isinstance(v, int) else str(v) for k, v in limit.items() if v is not None}
         own = self.definition
         return {
             "name": self.name,
             "revision": self.revision,
-            "limit": {"type": type(self.limit).__name__.lower(), **shown},
+            "limit": limit_dict(self.limit),
             "enforcement": self.enforcement,
             "dim": self.dim,
             "parent": self.parent,
@@ -121,6 +119,17 @@ class ResourceView:
             "waiting": self.waiting,
             "balance": self.balance.to_dict(),
         }
+
+
+def limit_dict(limit: QuotaLimit) -> dict[str, Any]:
+    """A limit as a manifest writes it: money as text, a period by its name or in seconds."""
+    values = {f.name: getattr(limit, f.name) for f in fields(limit)}
+    shown = {
+        key: value if isinstance(value, int) or key == "period" else str(value)
+        for key, value in values.items()
+        if value is not None
+    }
+    return {"type": type(limit).__name__.lower(), **shown}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +169,20 @@ class PrincipalView:
     def snapshot(self) -> Snapshot:
         """What was charged to it at one instant, and what is left of its quotas."""
         return node_snapshot(self._principal.node, self._runtime)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, as the command line and HTTP show it."""
+        quotas = self.definition.quotas
+        return {
+            "name": self.name,
+            "parent": self.parent,
+            "exempt": self.exempt,
+            "quotas": {
+                dim: {**limit_dict(quota.limit), "enforcement": policy_name(quota.policy)}
+                for dim, quota in quotas.items()
+            },
+            "dims": self.snapshot().to_dict()["dims"],
+        }
 
 
 def update(
@@ -203,7 +226,7 @@ def put_on(runtime: Runtime, manifest: Manifest) -> None:
     for resource in manifest.resources:
         define(runtime, resource, is_declared=True)
     for principal in manifest.principals:
-        define_principal(runtime, principal)
+        define_principal(runtime, principal, is_declared=True)
     runtime.templates = manifest.budgets
 
 
@@ -250,12 +273,15 @@ def close_line(runtime: Runtime) -> None:
     tell_stirred()
 
 
-def define_principal(runtime: Runtime, definition: PrincipalDefinition) -> Principal:
+def define_principal(
+    runtime: Runtime, definition: PrincipalDefinition, *, is_declared: bool = False
+) -> Principal:
     """Add or change a principal, and look again at those who wait for a quota of it."""
     if runtime.shared is None:
         principal = runtime.principals.define(definition)
     else:
-        principal = runtime.shared.define_principal(runtime.principals, definition)
+        shared = runtime.shared
+        principal = shared.define_principal(runtime.principals, definition, is_declared=is_declared)
     definitions_changed()
     recheck(principal.node, runtime)
     return principal

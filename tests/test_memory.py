@@ -20,6 +20,7 @@ from budgetware import (
     reserve_nowait,
     task_budget,
 )
+from budgetware.memory_records import MOST_EVENTS
 
 BATCH = 10_000
 SLACK_BYTES = 20_000
@@ -117,7 +118,7 @@ def test_refusals_leave_nothing_behind() -> None:
 
 
 def test_a_listener_that_never_reads_holds_no_more_than_its_bound() -> None:
-    with connect() as service:
+    with connect(record_usage=False) as service:
         events = service.subscribe(maxsize=10)
         with task_budget(tokens=10**9):
             assert growth_bytes(by_hand, BATCH // 2) < SLACK_BYTES
@@ -140,3 +141,15 @@ def test_amounts_that_always_differ_leave_nothing_behind() -> None:
 
     with task_budget(tokens=10**9):
         assert growth_bytes(estimated, BATCH) < SLACK_BYTES
+
+
+def test_recorded_usage_is_kept_up_to_a_bound() -> None:
+    with connect() as service, task_budget(tokens=10**9, usd=1_000):
+        tracemalloc.start()
+        repeat(plain, 2 * MOST_EVENTS)
+        before, _peak = tracemalloc.get_traced_memory()
+        repeat(plain, BATCH)
+        after, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert after - before < 5 * SLACK_BYTES
+        assert service.report().usage.calls == 2 * MOST_EVENTS + BATCH

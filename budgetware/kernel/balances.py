@@ -109,9 +109,9 @@ def shared(cell: Cell) -> tuple[int, int, int, int]:
         elsewhere = max(0, limit - cell.lease.cap)
         return limit - elsewhere - cell.free - reserved, reserved, elsewhere, cell.free
     spent = cell.elsewhere if cell.level else cell.spent + cell.elsewhere - cell.lease.before
-    if cell.dim == "memory":
-        return cell.peak, reserved, cell.granted + cell.lease.out_elsewhere(), cell.free
     granted = cell.granted + cell.lease.out_elsewhere()
+    if cell.dim == "memory":
+        return cell.peak, reserved, granted, limit - reserved - granted
     return spent, reserved, granted, limit - spent - reserved - granted
 
 

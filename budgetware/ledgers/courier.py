@@ -26,7 +26,7 @@ from .errands import Errand
 from .leases import Lease
 from .protocol import Ledger
 from .terms import Claim, Grant
-from .usage_queue import UsageQueue
+from .usage_queue import Entry, UsageQueue
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -155,8 +155,8 @@ class Courier:
         self._errands.append(errand)
         self._agenda.put(None)
 
-    def record(self, make: Callable[[], tuple[float, str]]) -> None:
-        """Have a usage event kept: its time and text, made later. From any thread; never waits."""
+    def record(self, make: Callable[[], Entry]) -> None:
+        """Have a usage event kept, which is made later. From any thread; never waits."""
         if self.usage.put(make):
             self._agenda.put(None)
 
@@ -209,7 +209,7 @@ class Courier:
         """Go on without it: the process was forked, and what it has is the parent's."""
         if self._thread is None or self._is_closing:  # opened here, if it is
             self.holder = os.urandom(12).hex()
-            self.usage = UsageQueue(self.holder)
+            self.usage = UsageQueue(self.holder, self.usage.keep_seconds)
             return
         self._is_abandoned = True
         self._thread = self._outbox = None

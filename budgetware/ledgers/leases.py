@@ -119,10 +119,10 @@ class Lease:
         self._refused_ns = 0
 
     def seen(self, state: NodeState) -> None:
-        """Take what the ledger said of the node before any claim."""
-        self.latch = state.latch
-        self.revision = state.revision
-        self.cell.elsewhere = state.used + state.stranded
+        """Take what the ledger said of the node outside of a claim."""
+        self.latch, self.revision = state.latch, state.revision
+        mine = (0 if self.cell.level else self.counted) + self.offset - self.before
+        self.cell.elsewhere = state.used - mine + state.stranded
         self._out = state.out
 
     def _set_terms(self, terms: Terms) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ..errors import BudgetwareError
 from .errands import Errand
-from .terms import Claim, UsageRow
+from .terms import Claim, UsageRow, UsageSum
 
 VERSION = 1
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -113,8 +113,31 @@ def row_text(row: UsageRow) -> str:
 
 def read_row(line: str | bytes) -> UsageRow:
     """Read one; raises `Unreadable`."""
-    row: UsageRow = _record(UsageRow, _parsed(line))
-    return row
+    found = _parsed(line)
+    if not isinstance(found, dict):
+        raise Unreadable("it is no table")
+    table = cast("dict[str, object]", found)
+    sums = _sums(table.pop("sums", []))
+    row: UsageRow = _record(UsageRow, table, but="sums")
+    return replace(row, sums=sums)
+
+
+def _sums(found: object) -> tuple[UsageSum, ...]:
+    """Read what a usage event adds."""
+    try:
+        sums = tuple(
+            UsageSum(ends, group, tuple((what, n) for what, n in units))
+            for ends, group, units in cast("Any", found)
+        )
+    except (TypeError, ValueError):
+        raise Unreadable(f"its sums are {str(found)[:40]!r}") from None
+    for ends, group, units in sums:
+        _check("ends", ends, "int")
+        _check("group", group, "str")
+        for what, n in units:
+            _check("sum", what, "str")
+            _check("sum", n, "int")
+    return sums
 
 
 def _parsed(text: str | bytes) -> object:
@@ -131,8 +154,8 @@ def _table(data: object, *names: str) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
-def _record(kind: Any, data: object) -> Any:
-    types = {each.name: str(each.type) for each in fields(kind)}
+def _record(kind: Any, data: object, *, but: str = "") -> Any:
+    types = {each.name: str(each.type) for each in fields(kind) if each.name != but}
     table = _table(data, *types)
     for name, value in table.items():
         _check(name, value, types[name])

@@ -14,7 +14,10 @@ from threading import RLock
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow
 from .rules import added, check_revision, define, sync
+from .sums import Sums, add_rows, between
 from .terms import (
+    KEEP_SECONDS,
+    KEEP_SUMS_SECONDS,
     MICRO,
     TOMBSTONE_SECONDS,
     Claim,
@@ -23,10 +26,13 @@ from .terms import (
     NodeState,
     Terms,
     UsageRow,
+    UsageSum,
     title,
 )
 
 PAGE = 1_000
+MOST_EVENTS = 20_000
+"""So many usage events are kept."""
 
 
 class MemoryLedger:
@@ -51,7 +57,10 @@ class MemoryLedger:
         self._added: set[tuple[str, str]] = set()
         self._spent: dict[str, float] = {}
         self._texts: dict[str, tuple[float, str]] = {}
-        self._usage: dict[tuple[str, int], UsageRow] = {}
+        self._usage: dict[tuple[str, int], tuple[int, UsageRow]] = {}
+        self._events = 0
+        self._dropped: dict[str, int] = {}
+        self._sums: Sums = {}
 
     def _now_us(self) -> int:
         return int(self._now() * 1_000_000)
@@ -184,17 +193,43 @@ class MemoryLedger:
             if key in self._texts:
                 self._texts[key] = (self._texts[key][0], text)
 
-    def record(self, rows: Sequence[UsageRow]) -> None:
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
         """See `Ledger.record`."""
         with self._lock:
             for row in rows:
-                self._usage.setdefault((row.holder, row.number), row)
+                key = row.holder, row.number
+                if key in self._usage or row.number <= self._dropped.get(row.holder, -1):
+                    continue
+                self._events += 1
+                self._usage[key] = self._events, row
+                add_rows((row,), self._sums)
+            self._drop(keep_seconds)
+
+    def _drop(self, keep_seconds: float) -> None:
+        """Forget what is old; what is recorded again counts once all the same."""
+        now = self._wall()
+        for (holder, number), (_n, row) in [*self._usage.items()]:
+            if len(self._usage) <= MOST_EVENTS and row.timestamp >= now - keep_seconds:
+                break
+            del self._usage[holder, number]
+            self._dropped[holder] = max(number, self._dropped.get(holder, -1))
+        for key in [key for key in self._sums if 0 < key[0] < now - KEEP_SUMS_SECONDS]:
+            del self._sums[key]
 
     def usage(self, since: float, until: float, *, after: int = 0) -> list[tuple[int, UsageRow]]:
         """See `Ledger.usage`."""
         with self._lock:
-            rows = list(enumerate(self._usage.values(), start=1))
+            rows = list(self._usage.values())
         return [(n, row) for n, row in rows if n > after and since <= row.timestamp < until][:PAGE]
+
+    def last_usage(self) -> int:
+        """See `Ledger.last_usage`."""
+        return self._events
+
+    def sums(self, first: int, last: int) -> list[UsageSum]:
+        """See `Ledger.sums`."""
+        with self._lock:
+            return between(self._sums, first, last)
 
     def verify(self) -> list[Difference]:
         """See `Ledger.verify`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .terms import Claim, Difference, Grant, NodeState, Terms, UsageRow
+from .terms import KEEP_SECONDS, Claim, Difference, Grant, NodeState, Terms, UsageRow, UsageSum
 
 
 class Ledger(Protocol):
@@ -106,8 +106,12 @@ class Ledger(Protocol):
         """Keep another text by a key that is known, for as long as before."""
         ...
 
-    def record(self, rows: Sequence[UsageRow]) -> None:
-        """Keep usage events; those that are known already count once."""
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
+        """Keep usage events, and add up what they say; those that are known already count once.
+
+        Args:
+            keep_seconds: older ones may be deleted; their sums stay for 400 days.
+        """
         ...
 
     def usage(self, since: float, until: float, *, after: int = 0) -> list[tuple[int, UsageRow]]:
@@ -116,6 +120,18 @@ class Ledger(Protocol):
         Args:
             since, until: seconds since the epoch; `until` is not included.
             after: only those with a higher number: the last one of the page before.
+        """
+        ...
+
+    def last_usage(self) -> int:
+        """Return the number of the event that was recorded last; 0: there is none."""
+        ...
+
+    def sums(self, first: int, last: int) -> list[UsageSum]:
+        """Return what was added up of the hours that end in this time, in their order.
+
+        Args:
+            first, last: seconds since the epoch; both are included. `EVER` is a sum of all time.
         """
         ...
 

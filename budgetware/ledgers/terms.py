@@ -7,7 +7,7 @@ All amounts are ints, in units; a `usd` unit is a micro-dollar. Not here: what i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["capacity", "rate", "concurrency"]
 Outcome = Literal["ok", "recovering", "stale", "undefined"]
@@ -20,6 +20,12 @@ MOST = 2**53 - 1
 """The largest amount: every store and every language counts that far exactly."""
 TOMBSTONE_SECONDS = 86_400
 """How long a ledger remembers a holder that is gone."""
+KEEP_SECONDS = 30 * 86_400
+"""How long usage events are kept, unless a service says otherwise."""
+KEEP_SUMS_SECONDS = 400 * 86_400
+"""How long their sums by the hour are kept."""
+EVER = 0
+"""Where the end of an hour stands: a sum of all time."""
 MAX_REAPED = 16
 """So many expired leases are taken back in one step."""
 
@@ -156,6 +162,21 @@ class NodeState:
         return max(0, self.used + self.out + self.stranded - self.terms.value)
 
 
+class UsageSum(NamedTuple):
+    """What was used in an hour, of one group of events; a ledger adds such together.
+
+    Attributes:
+        ends: when the hour ends, in seconds since the epoch: what happened in that very instant
+            belongs to it, and what happened when it began does not. Or `EVER`.
+        group: what these events have in common: a text that a ledger only compares.
+        units: how much of what, such as `("calls", 3)`.
+    """
+
+    ends: int
+    group: str
+    units: tuple[tuple[str, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class UsageRow:
     """A usage event on its way into a ledger; (holder, number) is what makes it unique.
@@ -163,12 +184,14 @@ class UsageRow:
     Attributes:
         timestamp: seconds since the epoch.
         text: the event as JSON.
+        sums: what it adds; not there any more where it is read.
     """
 
     holder: str
     number: int
     timestamp: float
     text: str
+    sums: tuple[UsageSum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

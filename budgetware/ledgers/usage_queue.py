@@ -11,8 +11,10 @@ from collections.abc import Callable
 from itertools import islice
 
 from .protocol import Ledger
-from .terms import UsageRow
+from .terms import KEEP_SECONDS, UsageRow, UsageSum
 
+Entry = tuple[float, str, tuple[UsageSum, ...]]
+"""Of a usage event: its time, its text, what it adds."""
 MAX_ROWS = 100_000
 """So many usage events are kept while the ledger is away; then the oldest are dropped."""
 _BATCH = 1_000
@@ -25,20 +27,22 @@ class UsageQueue:
 
     Attributes:
         dropped: events that were lost because the ledger was away too long.
+        keep_seconds: how long the ledger is to keep them.
     """
 
-    def __init__(self, holder: str) -> None:
+    def __init__(self, holder: str, keep_seconds: float = KEEP_SECONDS) -> None:
         self.dropped = 0
+        self.keep_seconds = keep_seconds
         self._holder = holder
-        self._events: deque[Callable[[], tuple[float, str]]] = deque()
+        self._events: deque[Callable[[], Entry]] = deque()
         self._rows: deque[UsageRow] = deque()
         self._numbers = 0
 
     def __len__(self) -> int:
         return len(self._events) + len(self._rows)
 
-    def put(self, make: Callable[[], tuple[float, str]]) -> bool:
-        """Take an event: its time and text, made later; say whether there was none before.
+    def put(self, make: Callable[[], Entry]) -> bool:
+        """Take an event: made later; say whether there was none before.
 
         From any thread; never waits.
         """
@@ -52,7 +56,7 @@ class UsageQueue:
             self._number(_BATCH)
             batch = list(islice(self._rows, _BATCH))
             if batch:
-                ledger.record(batch)
+                ledger.record(batch, keep_seconds=self.keep_seconds)
             for _ in batch:
                 self._rows.popleft()
 
@@ -69,12 +73,12 @@ class UsageQueue:
             self.dropped += 1
         while events and len(rows) < most:
             try:
-                timestamp, text = events.popleft()()
+                timestamp, text, sums = events.popleft()()
             except Exception:
                 _log.exception("a usage event cannot be written down")
                 continue
             self._numbers += 1
-            rows.append(UsageRow(self._holder, self._numbers, timestamp, text))
+            rows.append(UsageRow(self._holder, self._numbers, timestamp, text, sums))
 
     def shut(self) -> None:
         """Take no more, and forget what there is."""

@@ -35,7 +35,8 @@ class Manifest:
         dimensions: those it lists.
         resources, principals: each after its parent, else in the order of the file.
         budgets: templates by name.
-        strict, prices, lease_seconds, durability, on_ledger_error, record_usage, outbox:
+        strict, prices, lease_seconds, durability, on_ledger_error, record_usage,
+        usage_retention, outbox:
             arguments of `connect`; None where the manifest does not say.
     """
 
@@ -51,6 +52,7 @@ class Manifest:
     durability: str | None = None
     on_ledger_error: str | None = None
     record_usage: bool | None = None
+    usage_retention: float | None = None
     outbox: str | None = None
 
     @property

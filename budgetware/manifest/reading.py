@@ -140,6 +140,7 @@ class _Reading:
             "lease_seconds": root.get("lease_seconds", duration),
             "durability": root.get("durability", one_of("normal", "full", "none")),
             "record_usage": root.get("record_usage", flag),
+            "usage_retention": root.get("usage_retention", duration),
             "on_ledger_error": root.get("on_ledger_error", one_of(*ON_LEDGER_ERROR)),
             "outbox": root.get("outbox", directory),
         }

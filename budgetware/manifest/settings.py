@@ -29,6 +29,7 @@ KEYS: Final = (
     "lease_seconds",
     "durability",
     "record_usage",
+    "usage_retention",
     "on_ledger_error",
     "outbox",
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from copy import copy
 from typing import TYPE_CHECKING
 
+from ..kernel.balances import shared
 from . import names
 from .values import bounded
 
@@ -108,14 +109,18 @@ def _is_outermost(node: Node, dim: str) -> bool:
 def _balance(cell: Cell, now_ns: int) -> tuple[int, int]:
     """What a snapshot would show as used and reserved; of a rate, as far as it is not refilled.
 
-    A rate refills when somebody draws on it; here a copy does, and that may be a moment old.
+    A rate refills when somebody draws on it; here a copy does, and that may be a moment old. Of
+    what is leased, other processes' usage counts too, as the ledger last told; a rate shows ours.
     """
-    reserved = max(0, cell.reserved)
     refill, limit = cell.refill, cell.limit
-    if cell.lease is not None:
-        limit = cell.lease.cap
+    if cell.lease is not None and refill is None:
+        spent, reserved, _granted, _free = shared(cell)
+        return 0 if cell.dim == "memory" else spent, reserved
+    reserved = max(0, cell.reserved)
     if refill is None or limit is None:
         return 0 if cell.level else cell.spent, reserved
+    if cell.lease is not None:
+        limit = cell.lease.cap
     out = max(0, limit - cell.free - copy(refill).due(now_ns))
     reserved = min(reserved, out)
     return out - reserved, reserved

@@ -87,7 +87,8 @@ class Store:
         with self.ledger() as ledger:
             while page := insist(lambda: ledger.usage(0.0, 1e12, after=after)):  # noqa: B023 - now
                 after = page[-1][0]
-                found += [row.text for _number, row in page]
+                texts = [row.text for _number, row in page]
+                found += [text for text in texts if not text.startswith('{"count":')]
         return found
 
 

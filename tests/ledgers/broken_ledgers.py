@@ -14,7 +14,18 @@ from budgetware.errors import ConfigurationError
 from budgetware.ledgers import rules
 from budgetware.ledgers.memory import MemoryLedger
 from budgetware.ledgers.rows import LeaseRow, NodeRow, Step
-from budgetware.ledgers.terms import FINE, Claim, Difference, Grant, NodeState, Terms, UsageRow
+from budgetware.ledgers.sums import add_rows
+from budgetware.ledgers.terms import (
+    FINE,
+    KEEP_SECONDS,
+    Claim,
+    Difference,
+    Grant,
+    NodeState,
+    Terms,
+    UsageRow,
+    UsageSum,
+)
 
 Break = Callable[[pytest.MonkeyPatch], type[MemoryLedger]]
 BROKEN: dict[str, Break] = {}
@@ -410,9 +421,40 @@ class RemembersForever(MemoryLedger):
 
 @breaks
 class RecordsTwice(MemoryLedger):
-    def record(self, rows: Sequence[UsageRow]) -> None:
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
         for row in rows:
-            self._usage[row.holder, len(self._usage) + 10_000] = row
+            new = replace(row, holder=f"{row.holder}{self._events}")
+            super().record([new], keep_seconds=keep_seconds)
+
+
+@breaks
+class AddsUpTwice(MemoryLedger):
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
+        add_rows(rows, self._sums)
+        super().record(
+            [replace(row, sums=()) for row in rows], keep_seconds=keep_seconds
+        )  # fmt: skip
+
+
+@breaks
+class KeepsAllUsage(MemoryLedger):
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
+        super().record(rows)
+
+
+@breaks
+class ForgetsSumsWithTheirEvents(MemoryLedger):
+    def _drop(self, keep_seconds: float) -> None:
+        before = len(self._usage)
+        super()._drop(keep_seconds)
+        if len(self._usage) < before:
+            self._sums.clear()
+
+
+@breaks
+class CountsAllTimeAsAnHour(MemoryLedger):
+    def sums(self, first: int, last: int) -> list[UsageSum]:
+        return super().sums(0, last)
 
 
 @breaks

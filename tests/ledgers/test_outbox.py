@@ -237,7 +237,7 @@ def test_usage_events_that_were_cut_off_by_a_death_are_done_without(
     rows.write_bytes(before[:-5])
     opened(store, heirs).close()
     check_booked(store, heirs, 3)
-    assert len(numbers(store)) == before.count(b"\n") - 1
+    assert len(store.usage(0, 2**40)) == before.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("method", ["sync", "record"])

@@ -225,7 +225,7 @@ class Twins(RuleBasedStateMachine):
     @rule(numbers=st.lists(st.integers(1, 20), max_size=5), since=st.integers(0, 20))
     def record(self, numbers: list[int], since: int) -> None:
         rows = [UsageRow("h1", number, 100.0 + number, "{}") for number in numbers]
-        self.both(lambda ledger: ledger.record(rows))
+        self.both(lambda ledger: ledger.record(rows, keep_seconds=1e12))
         self.both(lambda ledger: ledger.usage(100.0 + since, 115.0))
         self.both(lambda ledger: ledger.usage(0.0, 200.0, after=since))
 
@@ -364,7 +364,10 @@ def test_expired_tokens_and_texts_are_forgotten(ledger: SqliteLedger, time: Time
 
 
 def test_usage_of_an_hour_comes_in_pages(ledger: SqliteLedger) -> None:
-    ledger.record([UsageRow("h", number, float(number), "{}") for number in range(1, 3_001)])
+    ledger.record(
+        [UsageRow("h", number, float(number), "{}") for number in range(1, 3_001)],
+        keep_seconds=1e12,
+    )
     first = ledger.usage(500.0, 2_200.0)
     second = ledger.usage(500.0, 2_200.0, after=first[-1][0])
     rest = ledger.usage(500.0, 2_200.0, after=second[-1][0])

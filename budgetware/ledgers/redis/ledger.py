@@ -8,6 +8,7 @@ Every key of a service begins with the same hash tag, so that a cluster has them
                             when they ended; j: its journal
     {namespace}:a, t, k     requests that added units, tokens that were spent, texts
     {namespace}:usage, u    usage events, and the highest number of each holder
+    {namespace}:hours, s    the hours that have sums of usage, and the sums of each
 
 Not here: the line to the server (`connection`), what is decided (`sync.lua`).
 """
@@ -18,12 +19,14 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from secrets import token_hex
+from time import time
 from typing import Any
 
 from ...errors import ConfigurationError, LedgerUnavailable
 from .. import rules
 from ..rows import NodeRow
 from ..terms import (
+    KEEP_SECONDS,
     MICRO,
     MOST,
     TOMBSTONE_SECONDS,
@@ -33,6 +36,7 @@ from ..terms import (
     NodeState,
     Terms,
     UsageRow,
+    UsageSum,
     title,
 )
 from . import durability as durable
@@ -42,15 +46,13 @@ from .connection import Connection
 from .failures import code_of
 from .offset import Offset
 from .scripts import packed, script
+from .usage import Usage
 
 VERSION = 1
 PAGE = 1_000
-"""Usage events in one answer."""
-MOST_EVENTS = 100_000
-"""So many usage events are kept."""
+"""Nodes in one answer."""
 MAX_CLAIMS = 100
 """Claims in one script: the server does nothing else meanwhile."""
-MAX_ROWS = 500
 MAX_CACHED = 10_000
 MAX_MARKS = 1_000
 
@@ -89,6 +91,9 @@ class RedisLedger:
         self._keys: dict[str, bytes] = {}
         self._shared = packed(self._key("meta")) + packed(self._key("nodes"))
         self._marks: dict[str, bytes] = {}
+        self._usage = Usage(
+            self._call, self._key, time if now_us is None else lambda: now_us() / MICRO
+        )  # fmt: skip
 
     @property
     def address(self) -> str:
@@ -285,35 +290,21 @@ class RedisLedger:
         """See `Ledger.replace`."""
         self._call("replace", [self._key("k", key)], text.encode())
 
-    def record(self, rows: Sequence[UsageRow]) -> None:
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
         """See `Ledger.record`."""
-        for at in range(0, len(rows), MAX_ROWS):
-            part = rows[at : at + MAX_ROWS]
-            holders = list(dict.fromkeys(row.holder for row in part))
-            keys = [self._key("usage"), *(self._key("u", holder) for holder in holders)]
-            place = {holder: b"%d" % number for number, holder in enumerate(holders, start=2)}
-            fields: list[bytes] = []
-            for row in part:
-                fields += [place[row.holder], row.holder.encode(), b"%d" % row.number]
-                fields += [repr(float(row.timestamp)).encode(), row.text.encode()]
-            self._call("record", keys, b"%d" % MOST_EVENTS, b"%d" % TOMBSTONE_SECONDS, *fields)
+        self._usage.record(rows, keep_seconds)
 
     def usage(self, since: float, until: float, *, after: int = 0) -> list[tuple[int, UsageRow]]:
         """See `Ledger.usage`."""
-        found: list[tuple[int, UsageRow]] = []
-        span = [repr(float(since)).encode(), repr(float(until)).encode()]
-        while len(found) < PAGE:
-            end, *row = self._call("usage", [self._key("usage")], b"%d" % after, *span, b"2000")
-            for at in range(0, len(row), 5):
-                holder, number, timestamp, text = row[at + 1 : at + 5]
-                event = UsageRow(
-                    holder.decode(), int(number), float(timestamp), str(text, "utf-8")
-                )  # fmt: skip
-                found.append((_number(row[at]), event))
-            if not end:
-                break
-            after = _number(end)
-        return found[:PAGE]
+        return self._usage.between(since, until, after)
+
+    def last_usage(self) -> int:
+        """See `Ledger.last_usage`."""
+        return self._usage.last()
+
+    def sums(self, first: int, last: int) -> list[UsageSum]:
+        """See `Ledger.sums`."""
+        return self._usage.sums(first, last)
 
     def verify(self) -> list[Difference]:
         """See `Ledger.verify`."""
@@ -377,10 +368,6 @@ class RedisLedger:
         if waits:
             durable.confirm(self._connection, answer[1])
         return answer[0]
-
-
-def _number(stream_id: bytes) -> int:
-    return int(stream_id.partition(b"-")[0])
 
 
 def _missing(node: str) -> ConfigurationError:

@@ -13,6 +13,7 @@ from ...errors import ConfigurationError
 from ..rows import NodeRow
 from ..rules import added, check_revision, define, sync
 from ..terms import (
+    KEEP_SECONDS,
     MICRO,
     TOMBSTONE_SECONDS,
     Claim,
@@ -21,28 +22,18 @@ from ..terms import (
     NodeState,
     Terms,
     UsageRow,
+    UsageSum,
     title,
 )
-from . import journal, rows
+from . import events, journal, rows
 from .database import Database
 
-PAGE = 1_000
 PURGED = 16
 """So many rows that nobody needs any more are deleted along with a change."""
 _PURGE_US = 60 * MICRO
 _SYNCHRONOUS = {"normal": "NORMAL", "full": "FULL"}
 
 _LATCH = "UPDATE nodes SET latch = ? WHERE node = ? AND latch = ''"
-_ADD_USAGE = (
-    "INSERT INTO usage (holder, number, timestamp, text) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (holder, number) DO NOTHING"
-)
-_FIRST_USAGE = "SELECT min(id) FROM usage WHERE timestamp >= ? AND timestamp < ?"
-# The plus keeps SQLite from going by time, and then sorting all there is, for each page.
-_USAGE = (
-    "SELECT id, holder, number, timestamp, text FROM usage "
-    "WHERE id >= ? AND +timestamp >= ? AND +timestamp < ? ORDER BY id LIMIT ?"
-)
 
 
 class SqliteLedger:
@@ -249,25 +240,22 @@ class SqliteLedger:
         update = "UPDATE texts SET text = ? WHERE key = ?"
         self._database.write(lambda connection: connection.execute(update, (text, key)))
 
-    def record(self, rows: Sequence[UsageRow]) -> None:
+    def record(self, rows: Sequence[UsageRow], *, keep_seconds: float = KEEP_SECONDS) -> None:
         """See `Ledger.record`."""
-        values = [(row.holder, row.number, row.timestamp, row.text) for row in rows]
-        self._database.write(lambda connection: connection.executemany(_ADD_USAGE, values))
+        now = self._wall()
+        self._database.write(lambda connection: events.record(connection, rows, now, keep_seconds))
 
     def usage(self, since: float, until: float, *, after: int = 0) -> list[tuple[int, UsageRow]]:
         """See `Ledger.usage`."""
+        return self._database.read(lambda c: events.between(c, since, until, after))
 
-        def step(connection: Connection) -> list[tuple[int, UsageRow]]:
-            first = after + 1
-            if after <= 0:  # what is older need not be read at all
-                found = connection.execute(_FIRST_USAGE, (since, until)).fetchone()[0]
-                if found is None:
-                    return []
-                first = int(found)
-            page = connection.execute(_USAGE, (first, since, until, PAGE)).fetchall()
-            return [(values[0], UsageRow(*values[1:])) for values in page]
+    def last_usage(self) -> int:
+        """See `Ledger.last_usage`."""
+        return self._database.read(events.last)
 
-        return self._database.read(step)
+    def sums(self, first: int, last: int) -> list[UsageSum]:
+        """See `Ledger.sums`."""
+        return self._database.read(lambda connection: events.sums(connection, first, last))
 
     def verify(self) -> list[Difference]:
         """See `Ledger.verify`."""

@@ -106,7 +106,15 @@ _VERSION_1 = (
     "CREATE INDEX usage_time ON usage (timestamp)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+_VERSION_2 = (
+    """
+    CREATE TABLE usage_sums (
+        ends INTEGER NOT NULL, grp TEXT NOT NULL, units TEXT NOT NULL, PRIMARY KEY (ends, grp)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
 """The statements that make version n + 1 of version n; 0 is an empty file."""
 
 

@@ -11,7 +11,7 @@ from unittest import SkipTest
 
 from ...errors import LedgerUnavailable
 from ...ledgers.protocol import Ledger
-from ...ledgers.terms import Terms, UsageRow
+from ...ledgers.terms import EVER, Terms, UsageRow, UsageSum
 from .stage import Stage, expect_equal
 
 THREADS = 8
@@ -21,6 +21,16 @@ PAGE = 1_000
 def row(number: int, at: float, holder: str = "a") -> UsageRow:
     """A usage event."""
     return UsageRow(holder, number, at, f'{{"number": {number}, "of": "{holder} größe"}}')
+
+
+def adding(number: int, at: float, *sums: UsageSum, holder: str = "a") -> UsageRow:
+    """A usage event that adds something."""
+    return UsageRow(holder, number, at, "{}", sums)
+
+
+def added(ledger: Ledger, first: int, last: int) -> dict[tuple[int, str], dict[str, int]]:
+    """What was added up."""
+    return {(ends, group): dict(units) for ends, group, units in ledger.sums(first, last)}
 
 
 class RecordContract(Stage):
@@ -101,6 +111,81 @@ class RecordContract(Stage):
             assert len(sizes) < 5, f"pages without end: {sizes}"
         expect_equal(sizes, [PAGE, 200], "the sizes of the pages")
         expect_equal(sorted(seen), list(range(PAGE + 200)), "the events of all pages")
+
+    def test_newest_usage_has_the_highest_number(self) -> None:
+        expect_equal(self.ledger.last_usage(), 0, "the last number, before any event")
+        at = self.now()
+        self.ledger.record([row(number, at) for number in range(3)])
+        newest = self.ledger.usage(at, at + 1)[-1][0]
+        expect_equal(self.ledger.last_usage(), newest, "the last number")
+        self.ledger.record([row(3, at - 50)])
+        [(number, _row)] = self.ledger.usage(0, at + 1, after=newest)
+        expect_equal(self.ledger.last_usage(), number, "the last number then")
+
+    def test_usage_is_added_up_by_hour_and_group(self) -> None:
+        at = self.now()
+        end = int(at) + 3_600
+        one = UsageSum(end, '["größe", null]', (("calls", 1), ("usd", 2**40)))
+        other = UsageSum(end + 3_600, '["größe", null]', (("calls", 5),))
+        back = UsageSum(end, '["größe", null]', (("usd", -3), ("tokens", 7)))
+        else_ = UsageSum(end, "b", (("calls", 1),))
+        self.ledger.record([adding(1, at, one, else_), adding(2, at, other), adding(3, at, back)])
+        expected = {
+            (end, '["größe", null]'): {"calls": 1, "usd": 2**40 - 3, "tokens": 7},
+            (end, "b"): {"calls": 1},
+            (end + 3_600, '["größe", null]'): {"calls": 5},
+        }
+        expect_equal(added(self.ledger, end, end + 3_600), expected, "what was added up")
+        self.ledger.record([adding(1, at, one, holder="b")])
+        expected[end, '["größe", null]'] = {"calls": 2, "usd": 2**41 - 3, "tokens": 7}
+        expect_equal(added(self.ledger, end - 9, end + 9_999), expected, "and then")
+
+    def test_usage_is_added_up_once(self) -> None:
+        at = self.now()
+        end = int(at) + 3_600
+        rows = [adding(n, at, UsageSum(end, "g", (("calls", 1),))) for n in range(1, 6)]
+        self.ledger.record(rows[:3])
+        self.ledger.record([*rows, rows[4]])
+        self.ledger.record(rows)
+        expect_equal(added(self.ledger, end, end), {(end, "g"): {"calls": 5}}, "calls of 5 events")
+
+    def test_sums_of_a_time_are_of_the_hours_that_end_in_it(self) -> None:
+        at = self.now()
+        end = int(at) // 3_600 * 3_600
+        ends = [end + 3_600 * hour for hour in range(60)]
+        self.ledger.record(
+            [adding(n, at, UsageSum(each, "g", (("n", n),))) for n, each in enumerate(ends)]
+        )
+        found = [each.ends for each in self.ledger.sums(ends[0], ends[-1])]
+        expect_equal(found, ends, "the hours")
+        found = [each.ends for each in self.ledger.sums(ends[0] + 1, ends[3] - 1)]
+        expect_equal(found, ends[1:3], "the hours between")
+        expect_equal(self.ledger.sums(1, ends[0] - 1), [], "the hours before")
+
+    def test_sum_of_all_time_is_no_hour(self) -> None:
+        at = self.now()
+        self.ledger.record([adding(n, at, UsageSum(EVER, "g", (("n", 2),))) for n in (1, 2)])
+        expect_equal(added(self.ledger, EVER, EVER), {(EVER, "g"): {"n": 4}}, "the sum")
+        expect_equal(self.ledger.sums(1, int(at) + 9_999), [], "the hours")
+
+    def test_what_was_added_up_is_read_by_all_ledgers_of_the_store(self) -> None:
+        at = self.now()
+        end = int(at) + 3_600
+        self.ledger.record([adding(1, at, UsageSum(end, "g", (("n", 2),)))])
+        with self.second() as second:
+            second.record([adding(1, at, UsageSum(end, "g", (("n", 3),)), holder="b")])
+            expect_equal(added(second, end, end), {(end, "g"): {"n": 5}}, "what both added")
+
+    def test_old_usage_goes_and_its_sums_stay(self) -> None:
+        at = self.now()
+        end = int(at) + 3_600
+        old = [adding(n, at - 500, UsageSum(end, "g", (("n", 1),))) for n in range(1, 31)]
+        self.ledger.record(old)
+        for number in range(31, 41):
+            self.ledger.record([row(number, at)], keep_seconds=400)
+        found = [each.number for _, each in self.ledger.usage(0, at + 1)]
+        expect_equal(sorted(found), list(range(31, 41)), "events that are kept")
+        expect_equal(added(self.ledger, end, end), {(end, "g"): {"n": 30}}, "the sums")
 
     def test_address_shows_no_secret(self) -> None:
         address = self.ledger.address

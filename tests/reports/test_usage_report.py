@@ -1,0 +1,236 @@
+"""The JSON of a report, and adding two of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from budgetware import (
+    BudgetExceeded,
+    Capacity,
+    Rate,
+    Terminate,
+    UsageReport,
+    budgeted,
+    charge,
+    task_budget,
+)
+from budgetware.errors import BudgetTerminated, InvalidAmount
+from budgetware.reports.tallies import MOST
+from tests.reports.stage import DAY, MIDNIGHT, PLACES, event, put, service_in
+
+pytestmark = pytest.mark.parametrize("place", PLACES)
+
+
+@budgeted(calls=1)
+def search() -> None:
+    """A tool."""
+
+
+def search_twice() -> None:
+    search()
+    search()
+
+
+def test_it_has_the_sections_that_are_always_there(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        with service.task_budget("job", calls=5, principal="alice"):
+            search()
+        service.flush()
+        found = service.report("alice").to_dict()
+    assert list(found) == [
+        "api_key_name", "since", "until", "sessions", "compute", "usage", "daily",
+    ]  # fmt: skip
+    assert found["api_key_name"] == "alice"
+    assert found["since"].endswith("Z")
+    assert found["until"].endswith("Z")
+    assert found["sessions"] == {"started": 1, "completed": 1, "failed": 0}
+    assert found["compute"]["executed_slot_count"] == 1
+    assert len(found["daily"]) == 8
+    assert found["daily"][0]["usage"]["calls"] == 0
+    json.dumps(found)
+
+
+def test_sessions_are_task_budgets_and_last_as_long_as_they(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        with service.task_budget("ended", calls=5):
+            pass
+        with pytest.raises(KeyError), service.task_budget("failed", calls=5):
+            raise KeyError
+        task = service.task_budget("terminated", calls=1, policy=Terminate())
+        with pytest.raises(BudgetTerminated), task:
+            search_twice()
+        with service.task_budget("open", calls=5) as task:
+            began = task.snapshot()["millis"].spent
+            service.flush()
+            report = service.report()
+    assert report.sessions.to_dict() == {"started": 4, "completed": 1, "failed": 2}
+    assert report.compute.session_duration_ms >= 0
+    assert began is not None
+
+
+async def test_a_stream_is_one_session(place: str, tmp_path: Path) -> None:
+    @task_budget("stream", calls=5)
+    async def numbers() -> AsyncGenerator[int]:
+        for number in range(3):
+            await anyio.sleep(0)
+            yield number
+
+    with service_in(place, tmp_path) as service:
+        assert [number async for number in numbers()] == [0, 1, 2]
+        service.flush()
+        assert service.report().sessions.to_dict() == {"started": 1, "completed": 1, "failed": 0}
+
+
+def test_refused_calls_are_counted_apart(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        with service.task_budget("job", calls=2):
+            search()
+            search()
+            for _ in range(3):
+                with pytest.raises(BudgetExceeded):
+                    search()
+        service.flush()
+        usage = service.report().usage
+    assert (usage.calls, usage.refused, usage.charged) == (2, 3, {"calls": 2})
+
+
+def test_a_counter_is_a_section_of_those_who_have_it(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        service.count("bundle_builds", principal="alice", requested=2)
+        service.count("bundle_builds", principal="alice", requested=3, failed=1)
+        service.count("bundle_builds", principal="bob", requested=0)
+        service.flush()
+        found = {name: service.report(name).to_dict() for name in ("alice", "bob", "carol")}
+        past = service.report("alice", since=MIDNIGHT, until=MIDNIGHT + DAY).to_dict()
+        both = service.report().to_dict()
+    assert found["alice"]["bundle_builds"] == {"requested": 5, "failed": 1}
+    assert found["bob"]["bundle_builds"] == {"requested": 0}
+    assert "bundle_builds" not in found["carol"]
+    assert past["bundle_builds"] == {"requested": 0, "failed": 0}
+    assert both["bundle_builds"] == {"requested": 5, "failed": 1}
+    assert all("bundle_builds" in day for day in found["alice"]["daily"])
+
+
+def test_a_count_is_of_the_current_principal(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        with service.task_budget("job", calls=1, principal="alice"):
+            service.count("builds", requested=1)
+        service.flush()
+        assert service.report("alice").counters == {"builds": {"requested": 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("usage", {"n": 1}),
+        ("sessions", {"n": 1}),
+        ("daily", {"n": 1}),
+        ("Builds", {"n": 1}),
+        ("b" * 65, {"n": 1}),
+        ("builds", {}),
+        ("builds", {"n": -1}),
+        ("builds", {"n": True}),
+        ("builds", {"n": 1.0}),
+        ("builds", {"n": 2**53}),
+        ("builds", {"N": 1}),
+    ],
+)
+def test_a_wrong_count_counts_nothing(
+    place: str, tmp_path: Path, name: str, counts: dict[str, Any]
+) -> None:
+    with service_in(place, tmp_path) as service:
+        with pytest.raises(InvalidAmount):
+            service.count(name, **counts)
+        service.flush()
+        assert service.report().counters == {}
+
+
+def test_the_json_form_reads_back_as_the_same_and_unknown_keys_are_passed_over(
+    place: str, tmp_path: Path
+) -> None:
+    with service_in(place, tmp_path) as service:
+        put(service, [event(MIDNIGHT + 1, principal="alice"), event(MIDNIGHT + DAY + 1)])
+        service.count("builds", requested=4)
+        service.flush()
+        report = service.report(since=MIDNIGHT, by=("principal", "day"))
+    table = json.loads(json.dumps(report.to_dict()))
+    assert UsageReport.from_dict(table) == report
+    table["new_in_version_9"] = "text"
+    table["daily"][0]["new_too"] = ["x"]
+    assert UsageReport.from_dict(table).to_dict() == report.to_dict()
+
+
+@pytest.mark.parametrize("wrong", [{}, {"since": "x", "until": "y"}, {"since": 1, "until": 2}])
+def test_what_is_no_report_is_said(place: str, wrong: dict[str, Any]) -> None:
+    del place
+    with pytest.raises(InvalidAmount):
+        UsageReport.from_dict(wrong)
+
+
+def test_merging_adds_field_by_field_and_saturates(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        huge = event(MIDNIGHT + 1, principal="alice", charged={"tokens": 2**53 - 1})
+        put(service, [huge])
+        report = service.report(since=MIDNIGHT, until=MIDNIGHT + DAY, by="principal")
+    twice = report.merge(report)
+    assert twice.usage.calls == 2
+    assert twice.usage.units["tokens"] == 2 * (2**53 - 1)
+    assert twice.groups[0].usage.calls == 2
+    for _ in range(20):
+        twice = twice.merge(twice)
+    assert twice.usage.units["tokens"] == MOST
+    with pytest.raises(InvalidAmount, match="different windows"):
+        report.merge(UsageReport(None, report.since, report.until + timedelta(days=1)))
+
+
+def test_resource_usage_has_every_quota_and_null_for_what_is_unknown(
+    place: str, tmp_path: Path
+) -> None:
+    with service_in(place, tmp_path) as service:
+        assert service.resource_usage("alice") is None
+        service.define_principal("team", quotas={"cpu_micros": Rate(250_000, "second")})
+        service.define_principal(
+            "alice", parent="team", quotas={"tokens": Capacity(1_000), "usd": Rate("5", "day")}
+        )
+        with service.task_budget("job", calls=5, principal="alice"):
+            charge(tokens=300, cpu_micros=1_234)
+        service.flush()
+        alice, team = (service.resource_usage(name) for name in ("alice", "team"))
+    assert alice is not None
+    assert team is not None
+    found = alice.to_dict()
+    assert found["cpu_fuel_consumed_total"] == team.cpu_fuel_consumed_total == 1_234
+    assert found["cpu_fuel_per_sec_limit"] == 250_000
+    assert found["exempt"] is False
+    assert found["memory_bytes_limit_per_instance"] is None
+    assert (found["memory_bytes_current_total"], found["memory_bytes_peak_total"]) == (0, 0)
+    tokens = {"type": "capacity", "limit": 1_000, "used": 300, "reserved": 0, "remaining": 700}
+    assert found["quotas"]["tokens"] == {**tokens, "window": None}
+    assert found["quotas"]["usd"]["window"] == "day"
+    assert found["quotas"]["usd"]["limit"] == "5.000000"
+
+
+def test_recorded_events_come_in_order_with_numbers_that_grow(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        with service.task_budget("job", calls=50):
+            for _ in range(5):
+                search()
+        service.flush()
+        found = service.recorded()
+        last = service.last_recorded()
+        rest = service.recorded(after=found[2][0], limit=1)
+        late = service.recorded(since=datetime.now(UTC) + timedelta(hours=1))
+    numbers = [number for number, _event in found]
+    assert len(numbers) == 5
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] <= last
+    assert rest == found[3:4]
+    assert late == []
+    assert {each["name"] for _number, each in found} == {"search"}
