@@ -96,7 +96,10 @@ class MemoryRecords:
             self._try_add()
 
     def close(self) -> None:
-        """What was recorded can still be read."""
+        """Take no more; what was recorded can still be read."""
+        with self._lock:
+            self._add()
+            self._new = deque(maxlen=0)
 
     def _try_add(self) -> None:
         """Add them up, unless somebody else is about it."""

@@ -18,7 +18,7 @@ class ProcessResult:
         stdout, stderr: what it wrote, up to `output_bytes` of both together.
         cpu_micros: CPU time, user and system, of it and of all that descended from it.
         peak_memory_bytes: the most that any one of them held in memory at once. Below some
-            6 MiB it is not told apart.
+            9 MiB it is not told apart.
         duration_ms: from its start to its end.
         limit: the limit it came to: `"cpu"`, `"memory"`, `"output"`, `"wall"`; None: to none. That
             memory was refused to a program shows in its last words only, so it may be None there.
