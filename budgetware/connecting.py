@@ -66,8 +66,7 @@ def connect(
             random bytes each; the first one signs, each is accepted. By default those of the file
             that `BUDGETWARE_TOKEN_KEYS` names: a line `name = hex digits` each, readable by its
             owner alone.
-        lease_seconds: how long a lease lasts: what a process that dies had leased is held up for
-            so long. 10 by default.
+        lease_seconds: how long what a dead process had leased is held up, 10 by default.
         durability: `"normal"` (the default) or `"full"`, which survives a loss of power; `"none"`
             takes a Redis server that keeps nothing.
         on_ledger_error: while the ledger is away, `"lease"` (the default) spends what is leased
@@ -75,8 +74,8 @@ def connect(
         record_usage: whether usage events are kept for reports; True by default.
         usage_retention: how long each of them is, 30 days by default; Redis keeps the newest
             100,000, memory 5,000. What they add up to by the hour stays 400 days.
-        outbox: a directory where what cannot be told to the ledger is kept, should this process
-            die: the next one that opens a service with it books that, once.
+        outbox: a directory for what cannot be told to the ledger: should this process die, the
+            next one that opens a service with it books that, once.
         tracer_provider, meter_provider: OpenTelemetry's; by default the global ones.
 
     Raises:

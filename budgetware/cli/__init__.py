@@ -1,6 +1,7 @@
 """The command `budgetware`. Its libraries come with the extra `cli`, and load when it runs."""
 
 import importlib.util
+import io
 import sys
 
 MISUSED = 2
@@ -13,4 +14,7 @@ def main() -> None:
         raise SystemExit(MISUSED)
     from .app import make_app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in a C locale is no failure
     make_app()(prog_name="budgetware")

@@ -16,6 +16,7 @@ def make_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # the others keep the line breaks of docstrings
     )
     app.callback()(_no_options)
     for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda found: found.name):

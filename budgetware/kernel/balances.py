@@ -103,16 +103,24 @@ def shared(cell: Cell) -> tuple[int, int, int, int]:
     """
     reserved = max(0, cell.reserved)
     limit = cell.limit or 0
-    if cell.refill is not None and cell.lease.known is None:
-        return 0, reserved, 0, limit - reserved  # nobody knows better yet
     if cell.refill is not None:
-        elsewhere = max(0, limit - cell.lease.cap)
-        return limit - elsewhere - cell.free - reserved, reserved, elsewhere, cell.free
+        elsewhere, free = _rate_elsewhere(cell.lease, cell.free, limit - reserved)
+        return limit - elsewhere - free - reserved, reserved, elsewhere, free
     spent = cell.elsewhere if cell.level else cell.spent + cell.elsewhere - cell.lease.before
     granted = cell.granted + cell.lease.out_elsewhere()
     if cell.dim == "memory":
         return cell.peak, reserved, granted, limit - reserved - granted
     return spent, reserved, granted, limit - spent - reserved - granted
+
+
+def _rate_elsewhere(lease: Any, free: int, most: int) -> tuple[int, int]:
+    """What of a rate others have, and what is there to be had here, which is `most` at the most."""
+    if lease.spare is not None:
+        free = min(free + lease.spare, most)
+        return min(max(0, lease.lent_out - lease.cap), most - free), free
+    if lease.known is None:
+        return 0, most  # nobody knows better yet
+    return max(0, lease.terms.most - lease.cap), free
 
 
 def _used(cell: Cell) -> tuple[int, int]:

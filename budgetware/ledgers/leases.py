@@ -81,9 +81,10 @@ class Lease:
         self.error: LedgerUnavailable | None = None
         self.latch = ""
         self.beat_ns = NEVER_NS
-        self.is_stirred = False
+        self.is_stirred = self.steps_back = self.is_lost = False
         self.is_closed = self.is_abandoned = self.is_lowered = False
-        self.lent = 0
+        self.lent = self.lent_out = 0
+        self.spare: int | None = None
         self.share = self.cap = 0
         self.on_latch: Callable[[str], object] | None = None
         self.on_end: Callable[[], object] | None = None
@@ -96,7 +97,6 @@ class Lease:
         self._refused_ns = self._renewals = 0
         self.turn = Turn(now_ns)
         self.recovery: LedgerUnavailable | None = None
-        self.steps_back = self.is_lost = False
         self.touched = self.claimed_touch = self._acked_touch = 0
         self.known: Grant | None = None
         self._listeners: list[Bell] = []
@@ -123,7 +123,7 @@ class Lease:
         self.latch, self.revision = state.latch, state.revision
         mine = (0 if self.cell.level else self.counted) + self.offset - self.before
         self.cell.elsewhere = state.used - mine + state.stranded
-        self._out = state.out
+        self._out, self.spare, self.lent_out = state.out, state.spare, state.lent
 
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
@@ -297,7 +297,7 @@ class Lease:
         self.counted = claim.used if not cell.level else cell.spent - self.offset
         self.acked_ns = now_ns
         self.known, self.is_lost = grant, False
-        self._out = grant.out
+        self._out, self.spare = grant.out, None
         self._own = claim.held + grant.granted
         self.revision = grant.revision
         if grant.terms is not None:

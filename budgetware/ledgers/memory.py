@@ -13,7 +13,7 @@ from threading import RLock
 
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow
-from .rules import added, check_revision, define, sync
+from .rules import added, check_revision, define, seen, sync
 from .sums import Sums, add_rows, between
 from .terms import (
     KEEP_SECONDS,
@@ -101,8 +101,10 @@ class MemoryLedger:
         self._journal = [line for line in self._journal if line.node != node]
 
     def _state(self, row: NodeRow) -> NodeState:
-        leases = self._leases.get(row.node, {}).values()
-        return row.state(sum(not lease.is_over for lease in leases))
+        return row.state(self._holders(row))
+
+    def _holders(self, row: NodeRow) -> int:
+        return sum(not lease.is_over for lease in self._leases.get(row.node, {}).values())
 
     def _find(self, node: str) -> NodeRow:
         row = self._nodes.get(node)
@@ -141,7 +143,8 @@ class MemoryLedger:
                 for name, row in sorted(self._nodes.items())
                 if name.startswith(prefix) and not row.is_deleted
             ]
-            return [self._state(row) for row in found]
+            now_us = self._now_us()
+            return [seen(row, self._holders(row), now_us) for row in found]
 
     def sync(self, claims: Sequence[Claim]) -> list[Grant]:
         """See `Ledger.sync`."""

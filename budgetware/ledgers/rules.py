@@ -13,10 +13,12 @@ and together they let through what one bucket would. Not here: storing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import replace
 
 from ..errors import ConfigurationError
 from .rows import JournalLine, LeaseRow, NodeRow, Step
-from .terms import FINE, MAX_REAPED, MICRO, MOST, Claim, Grant, Terms, title
+from .terms import FINE, MAX_REAPED, MICRO, MOST, Claim, Grant, NodeState, Terms, title
 
 LEAST_RETRY_US = 20_000
 MOST_RETRY_US = 1_000_000
@@ -169,6 +171,16 @@ def refill(node: NodeRow, now_us: int) -> None:
     node.level_micro += gained
     node.anchor_us += passed_us
     _clip(node)
+
+
+def seen(node: NodeRow, holders: int, now_us: int) -> NodeState:
+    """What others may know of it now; of a rate, what there is in its bucket, too."""
+    state = node.state(holders)
+    if node.terms.kind != "rate":
+        return state
+    then = copy(node)
+    refill(then, now_us)
+    return replace(state, spare=max(0, then.level_micro // MICRO), lent=node.caps)
 
 
 def _clip(node: NodeRow) -> None:

@@ -142,6 +142,8 @@ class NodeState:
         used, out, stranded: units used, in the hands of holders, lost with holders.
         holders: how many hold a lease now.
         latch: why it takes no more reservations; `""`: it does.
+        spare: of a rate, whole units in the ledger's own bucket now; None: not said.
+        lent: of a rate, how much the buckets of holders take.
     """
 
     node: str
@@ -153,6 +155,8 @@ class NodeState:
     stranded: int = 0
     holders: int = 0
     latch: str = ""
+    spare: int | None = None
+    lent: int = 0
 
     @property
     def debt(self) -> int:

@@ -11,11 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.balances import Balance
+from ..kernel.dims import from_units
 from ..ledgers.terms import EVER
 from ..principals import Principal, is_exempt
 from ..quotas import QuotaLimit, Rate
 from ..statements import node_snapshot
 from ..usage_sums import cpu_group
+from .rates import rate_units_used
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -93,20 +95,26 @@ def resource_usage(runtime: Runtime, name: str) -> ResourceUsage | None:
         _memory_limit(principal),
         0 if memory is None else int(memory.reserved),
         0 if memory is None else int(memory.spent),
-        {dim: quota_usage(quota.limit, balances[dim]) for dim, quota in own.items()},
+        {dim: _quota(runtime, name, dim, quota.limit, balances[dim]) for dim, quota in own.items()},
     )
 
 
-def quota_usage(limit: QuotaLimit, balance: Balance) -> QuotaUsage:
-    """A quota as it stands."""
-    window = limit.period if isinstance(limit, Rate) else None
+def _quota(
+    runtime: Runtime, name: str, dim: str, limit: QuotaLimit, balance: Balance
+) -> QuotaUsage:
+    """A quota as it stands; of a rate in a ledger, by what all processes have used of it."""
+    used, remaining = balance.spent, balance.remaining or 0
+    if isinstance(limit, Rate) and runtime.shared is not None and runtime.records is not None:
+        names, now = below(runtime, name), runtime.clock.time()
+        used = from_units(dim, rate_units_used(runtime.records, names, dim, limit, now))
+        remaining = max(from_units(dim, 0), (balance.limit or 0) - used - balance.reserved)
     return QuotaUsage(
         type(limit).__name__.lower(),
         balance.limit or 0,
-        balance.spent,
+        used,
         balance.reserved,
-        balance.remaining or 0,
-        window,
+        remaining,
+        limit.period if isinstance(limit, Rate) else None,
     )
 
 

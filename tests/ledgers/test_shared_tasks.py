@@ -126,10 +126,11 @@ def test_tasks_below_it_pay_from_it(place: Place, pair: Pair) -> None:
     soon(lambda: place.books("t/job/tokens") == (25, 0, 0))
 
 
-def test_a_carve_is_refused_by_what_another_block_has_spent(pair: Pair) -> None:
+def test_a_carve_is_refused_by_what_another_block_has_spent(place: Place, pair: Pair) -> None:
     one, two = pair
     with shared(one, 50):
         reserve_nowait(tokens=40).commit()
+    soon(lambda: place.books("t/job/tokens") == (40, 0, 0))
     with shared(two, 50):
         with pytest.raises(BudgetExceeded), task_budget("greedy", tokens=11, carve=True):
             pass

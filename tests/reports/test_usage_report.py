@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from budgetware import (
     UsageReport,
     budgeted,
     charge,
+    connect,
     task_budget,
 )
 from budgetware.errors import BudgetTerminated, InvalidAmount
@@ -215,6 +217,25 @@ def test_resource_usage_has_every_quota_and_null_for_what_is_unknown(
     assert found["quotas"]["tokens"] == {**tokens, "window": None}
     assert found["quotas"]["usd"]["window"] == "day"
     assert found["quotas"]["usd"]["limit"] == "5.000000"
+
+
+def test_what_all_have_used_of_a_rate_is_shown(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        service.define_principal(
+            "alice", quotas={"tokens": Rate(1_000, "day"), "usd": Rate("6", "minute")}
+        )
+        with service.task_budget("job", calls=5, principal="alice"):
+            charge(tokens=600, usd="4")
+        service.flush()
+        found = service.resource_usage("alice")
+    if place == "sqlite":  # another process
+        with connect(ledger=f"sqlite:///{tmp_path}/usage.db") as other:
+            found = other.resource_usage("alice")
+    assert found is not None
+    tokens, usd = found.quotas["tokens"], found.quotas["usd"]
+    assert 590 <= tokens.used <= 600
+    assert tokens.remaining == 1_000 - tokens.used
+    assert Decimal("2") < usd.used <= 4
 
 
 def test_recorded_events_come_in_order_with_numbers_that_grow(place: str, tmp_path: Path) -> None:

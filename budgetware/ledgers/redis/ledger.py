@@ -194,6 +194,7 @@ class RedisLedger:
     def read(self, prefix: str = "") -> list[NodeState]:
         """See `Ledger.read`."""
         found: list[NodeState] = []
+        now_us = self._now_us() if self._now_us else self._offset.about_us()
         first = b"[" + prefix.encode() if prefix else b"-"
         last = b"[" + prefix.encode() + b"\xff" if prefix else b"+"
         while True:
@@ -201,7 +202,7 @@ class RedisLedger:
                 "read", [self._key("nodes")], self._key("n:"), first, last, b"%d" % PAGE
             )
             found += [
-                codec.state_of(row[at].decode(), *row[at + 1 : at + 4])
+                codec.state_of(row[at].decode(), *row[at + 1 : at + 4], now_us=now_us)
                 for at in range(0, len(row), 4)
             ]
             if len(row) < 4 * PAGE:

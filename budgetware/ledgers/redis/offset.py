@@ -37,6 +37,11 @@ class Offset:
             return -1
         return now_us + self._offset_us
 
+    def about_us(self) -> int:
+        """The same for people: where nobody knows, what the wall clock says."""
+        expected_us = self.expected_us()
+        return time.time_ns() // 1_000 if expected_us < 0 else expected_us
+
     def note(self, sent_us: int, server_us: int) -> None:
         """Measure it by a reply that has come just now."""
         now_us = clock_us()

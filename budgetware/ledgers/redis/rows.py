@@ -8,7 +8,8 @@ from __future__ import annotations
 from struct import Struct
 
 from ..rows import NodeRow
-from ..terms import Claim, Grant, Kind, NodeState, Outcome, Terms
+from ..rules import seen
+from ..terms import MICRO, Claim, Grant, Kind, NodeState, Outcome, Terms
 
 CLAIM = Struct("<13d")
 HEAD = Struct("<5d")
@@ -68,16 +69,20 @@ def grant_of(node: str, data: bytes, at: int) -> Grant | None:
     )  # fmt: skip
 
 
-def state_of(node: str, data: bytes, definition: bytes, latch: bytes) -> NodeState:
-    """Read a node."""
+def state_of(
+    node: str, data: bytes, definition: bytes, latch: bytes, *, now_us: int | None = None
+) -> NodeState:
+    """Read a node, at a time of the server, where that is known."""
     (
-        kind, value, period, burst, free, revision, used, out, stranded, _level, _micro, _anchor,
-        _shares, _caps, _recover, _touched, _deleted, live, *_,
+        kind, value, period, burst, free, revision, used, out, stranded, level, micro, anchor,
+        shares, caps, _recover, _touched, _deleted, live, *_,
     ) = NODE.unpack(data)  # fmt: skip
-    return NodeState(
-        node, _terms(kind, value, period, burst, free), definition.decode(), int(revision),
-        int(used), int(out), int(stranded), int(live), latch.decode(),
+    terms = _terms(kind, value, period, burst, free)
+    row = NodeRow(
+        node, terms, definition.decode(), int(revision), None, int(used), int(out), int(stranded),
+        int(level) * MICRO + int(micro), int(anchor), int(shares), int(caps), latch=latch.decode(),
     )  # fmt: skip
+    return row.state(int(live)) if now_us is None else seen(row, int(live), now_us)
 
 
 def row_of(state: NodeState) -> NodeRow:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ...errors import ConfigurationError
 from ..rows import NodeRow
-from ..rules import added, check_revision, define, sync
+from ..rules import added, check_revision, define, seen, sync
 from ..terms import (
     KEEP_SECONDS,
     MICRO,
@@ -165,7 +165,8 @@ class SqliteLedger:
     def read(self, prefix: str = "") -> list[NodeState]:
         """See `Ledger.read`."""
         found = self._database.read(lambda connection: rows.beginning(connection, prefix))
-        return [row.state(holders) for row, holders in found]
+        now_us = self._now_us()
+        return [seen(row, holders, now_us) for row, holders in found]
 
     def sync(self, claims: Sequence[Claim]) -> list[Grant]:
         """See `Ledger.sync`."""

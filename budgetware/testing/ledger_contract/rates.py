@@ -62,6 +62,21 @@ class RateContract(Stage):
         assert a.spend(50, self.now_us), "what came in half a second is not there"
         assert not a.spend(1, self.now_us), "there is more than came"
 
+    def test_what_is_not_lent_of_a_rate_is_seen(self) -> None:
+        terms = self.rate(BRISK)
+        seen = self.state("r/rate")
+        expect_equal((seen.spare, seen.lent), (100, 0), "spare and lent")
+        a = self.rate_holder("a", terms)
+        self.rounds([a])
+        seen = self.state("r/rate")
+        expect_equal((seen.spare, seen.lent), (0, 100), "with all of it lent")
+        self.ledger.sync([a.claim(self.now_us, is_last=True)])
+        spare = self.state("r/rate").spare
+        self.advance(0.5)
+        later = self.state("r/rate").spare
+        assert spare is not None and later is not None, "spare is not said"
+        assert later == 100 or later >= spare + 49, f"{spare} became {later} in half a second"
+
     def test_only_holder_gets_all_of_a_rate_that_holds_one_unit(self) -> None:
         terms = self.rate(Terms("rate", 100, 1_000_000, 1))
         a = self.rate_holder("a", terms)

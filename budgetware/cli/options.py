@@ -1,0 +1,16 @@
+"""Options that several commands have. Not here: those that say where to look (`places`)."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class Enforcement(StrEnum):
+    """What happens to a call when there is not enough."""
+
+    THROTTLE = "throttle"
+    REJECT = "reject"
+    TERMINATE = "terminate"

@@ -1,0 +1,233 @@
+"""A program that is run under a budget: what it may use, what it is told, what it has used.
+
+It pays from a task of its own. With a ledger that task is shared, so that a program that uses
+budgetware may join it: `BUDGETWARE_MANIFEST` names the ledger, and has a template of the name in
+`BUDGETWARE_TASK`. Not here: starting and limiting it (`budgetware.process`).
+"""
+
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from budgetware import QuotaService, TaskBudget, connect, principal
+from budgetware.budgets import task_budget
+from budgetware.errors import InvalidAmount
+from budgetware.formats import amount_text, bytes_text, duration_text, parse_duration
+from budgetware.ids import new_id
+from budgetware.kernel.dims import from_units
+from budgetware.ledgers.addresses import MEMORY, ledger_at
+from budgetware.manifest import parse_manifest
+from budgetware.process import ProcessResult, run_sync
+from budgetware.shared_tasks import key_of
+
+from .failures import MISUSED, Failure, misuse
+from .grammar import ALIASES, parse_value
+from .places import MANIFEST_VARIABLE
+
+TASK_VARIABLE, PRINCIPAL_VARIABLE = "BUDGETWARE_TASK", "BUDGETWARE_PRINCIPAL"
+_STOPPED = 1
+_SIGNALLED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """What was asked for, checked.
+
+    Attributes:
+        limits: of the task.
+        task: its name; the manifest may have a template of it.
+        ceilings: arguments of `process.run`.
+    """
+
+    command: Sequence[str]
+    manifest: Path | None = None
+    ledger: str | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    task: str | None = None
+    principal: str | None = None
+    ceilings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    input: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How a program ended, and what it used."""
+
+    command: str
+    result: ProcessResult
+    task: dict[str, Any] | None
+
+    @property
+    def code(self) -> int:
+        """The exit code: the program's own, unless a limit has stopped it."""
+        if self.result.limit is not None:
+            return _STOPPED
+        code = self.result.returncode
+        return code if code >= 0 else _SIGNALLED - code
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        result = self.result
+        return {
+            "command": self.command,
+            "exit_code": result.returncode,
+            "stopped_by": result.limit,
+            "cpu_micros": result.cpu_micros,
+            "peak_memory_bytes": result.peak_memory_bytes,
+            "duration_ms": result.duration_ms,
+            "is_truncated": result.is_truncated,
+            "task": self.task,
+        }
+
+    def line(self) -> str:
+        """One line for people."""
+        result = self.result
+        how = f"exit {result.returncode}"
+        if result.limit is not None:
+            how = f"stopped at its limit of {result.limit}"
+        parts = [
+            how,
+            f"{duration_text(result.cpu_micros / 1e6)} CPU",
+            bytes_text(result.peak_memory_bytes),
+            f"{duration_text(result.duration_ms / 1e3)} in all",
+            *(["output cut"] if result.is_truncated else []),
+            *(self._paid()),
+        ]
+        return f"{self.command}: {', '.join(parts)}"
+
+    def _paid(self) -> list[str]:
+        dims: Mapping[str, Mapping[str, Any]] = {} if self.task is None else self.task["dims"]
+        return [
+            f"{dim} {amount_text(dim, row['spent'])} of {amount_text(dim, row['limit'])}"
+            for dim, row in dims.items()
+            if row["limit"] is not None and dim != "millis"
+        ]
+
+
+def parse_budget(words: Sequence[str]) -> dict[str, Any]:
+    """Read limits of a task: `tokens=50k`, `usd=0.25`, `cpu=10s`, `seconds=2m`.
+
+    Raises:
+        InvalidAmount: one of them is none, or is there twice.
+    """
+    limits: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        dim = ALIASES.get(name, name)
+        if not equals or not value:
+            raise InvalidAmount(f"--budget {word[:60]}: give DIM=VALUE, such as tokens=50k")
+        if dim in limits:
+            raise InvalidAmount(f"--budget: {dim} has two limits: give one of them")
+        limits[dim] = parse_duration(value) if dim == "seconds" else parse_value(value, dim)
+    return limits
+
+
+def carry_out(order: RunOrder) -> Receipt:
+    """Run a program, and charge what it used.
+
+    Raises:
+        Failure, BudgetwareError: it was not started, or its task was ended.
+    """
+    with misuse():
+        ledger_at(MEMORY if order.ledger is None else order.ledger)
+    name = order.task or f"run-{new_id()[:8]}"
+    with _manifest_for(order, name) as manifest, connect(manifest) as service:
+        return _run(service, order, name, manifest)
+
+
+def _run(service: QuotaService, order: RunOrder, name: str, manifest: Path | None) -> Receipt:
+    environment = dict(os.environ)
+    if manifest is not None:
+        environment[MANIFEST_VARIABLE] = str(manifest.absolute())
+    if order.principal is not None:
+        environment[PRINCIPAL_VARIABLE] = order.principal
+    scope: Any = nullcontext()
+    if order.limits or order.task is not None:
+        is_shared = service.runtime.shared is not None and _can_share(service, order, name)
+        scope = task_budget(name, shared=is_shared, service=service, **order.limits)
+        if is_shared:
+            environment[TASK_VARIABLE] = name
+    whose: Any = nullcontext() if order.principal is None else principal(order.principal)
+    with whose, scope as task:
+        try:
+            result = run_sync(
+                order.command, input=order.input, env=environment, calls=1, **order.ceilings
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Failure(f"cannot start {order.command[0]}: {why}", MISUSED) from None
+        snapshot = None if task is None else _snapshot(service, task)
+    return Receipt(Path(order.command[0]).name, result, snapshot)
+
+
+def _snapshot(service: QuotaService, task: TaskBudget) -> dict[str, Any]:
+    """The balances of a task, with what the program itself has paid from it."""
+    shown = task.snapshot().to_dict()
+    shared = service.runtime.shared
+    if shared is None or not task.plan.shared:
+        return shown
+    service.flush()
+    for state in shared.call(lambda ledger: ledger.read(key_of(task.name, ""))):
+        dim = state.node.rpartition("/")[2]
+        spent, limit = state.used + state.stranded, state.terms.value
+        units = {"spent": spent, "remaining": max(0, limit - spent), "overrun": spent - limit}
+        amounts = {name: from_units(dim, max(0, n)) for name, n in units.items()}
+        shown["dims"][dim] |= {
+            name: str(n) if isinstance(n, Decimal) else n for name, n in amounts.items()
+        }
+    return shown
+
+
+def _can_share(service: QuotaService, order: RunOrder, name: str) -> bool:
+    """Whether there is something to share, and nothing that cannot be."""
+    template = service.runtime.templates.get(name)
+    options: Mapping[str, Any] = {} if template is None else template.options
+    limits: Mapping[str, Any] = {} if template is None else template.limits
+    dims = {*limits, *order.limits} - {"seconds", "millis"}
+    return bool(dims) and not options.get("carve") and not options.get("keep")
+
+
+@contextmanager
+def _manifest_for(order: RunOrder, name: str) -> Generator[Path | None]:
+    """The manifest that the program is told of, or a copy that has its task as a template."""
+    text = "" if order.manifest is None else _read(order.manifest)
+    known = parse_manifest(text, None if order.manifest is None else str(order.manifest))
+    if order.ledger is not None and known.ledger != MEMORY:
+        raise Failure("the manifest names a ledger already: leave out --ledger", MISUSED)
+    added = ""
+    if order.ledger or known.ledger != MEMORY:
+        added = "" if name in known.budgets else _template(name, order.limits)
+    if order.ledger is None and not added:
+        yield order.manifest
+        return
+    ledger = "" if order.ledger is None else f"ledger = {json.dumps(order.ledger)}\n"
+    text = f"{ledger}{text}\n{added}"
+    parse_manifest(text)  # what is wrong in it is not said of a file that is about to go
+    with TemporaryDirectory(prefix="budgetware-") as folder:  # its owner's alone
+        path = Path(folder) / "budgetware.toml"
+        path.write_text(text, encoding="utf-8")
+        yield path
+
+
+def _read(manifest: Path) -> str:
+    try:
+        return manifest.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
+        raise Failure(f"{manifest}: cannot be read: {why}", MISUSED) from None
+
+
+def _template(name: str, limits: Mapping[str, Any]) -> str:
+    if not limits:
+        return ""
+    lines = [
+        f'{dim} = "{value}"' if isinstance(value, Decimal) else f"{dim} = {value}"
+        for dim, value in limits.items()
+    ]
+    return "\n".join([f'[budgets."{name}"]', *lines, ""])
