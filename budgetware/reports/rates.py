@@ -7,6 +7,7 @@ enforced (`budgetware.ledgers`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from math import ceil, inf, nextafter
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS = 400 * 86_400
 _EXACT_SECONDS = 2 * HOUR
-"""A bucket that is full again so soon is worked out from the events themselves."""
+"""A bucket that fills so soon is worked out from events alone."""
 
 
 def rate_units_used(
@@ -34,9 +35,11 @@ def rate_units_used(
     burst = to_units(dim, rate.value if rate.max is None else rate.max)
     per_second = to_units(dim, rate.value) * 1e9 / rate.period_ns
     window = min(burst / per_second, LONGEST_SECONDS)
-    draws = _events if window <= _EXACT_SECONDS else _hours
-    level, at = float(burst), now - window
-    for when, units in draws(records, names, dim, now - window, now):
+    since = now - window
+    hour = since if window <= _EXACT_SECONDS else now // HOUR * HOUR
+    level, at = float(burst), since
+    draws = (_hours(records, names, dim, since, hour), _events(records, names, dim, hour, now))
+    for when, units in chain.from_iterable(draws):
         level = min(burst, level + max(0.0, when - at) * per_second) - units
         at = max(at, when)
     level = min(burst, level + max(0.0, now - at) * per_second)
@@ -44,24 +47,24 @@ def rate_units_used(
 
 
 def _hours(
-    records: Records, names: frozenset[str], dim: str, since: float, now: float
+    records: Records, names: frozenset[str], dim: str, since: float, until: float
 ) -> Iterator[tuple[float, int]]:
-    """What was charged in each hour, as if in the middle of it."""
+    """What was charged in each hour that has ended, as if in the middle of it."""
     by_hour: dict[int, int] = {}
-    for ends, text, units in records.sums(ceil(since), ceil(now) + HOUR):
+    for ends, text, units in records.sums(ceil(since), int(until)) if until > since else ():
         group = read_group(text)
         if isinstance(group, CallGroup) and group.principal in names:
             by_hour[ends] = by_hour.get(ends, 0) + dict(units).get(f"d:{dim}", 0)
     for ends in sorted(by_hour):
-        yield (max(since, ends - HOUR) + min(ends, now)) / 2, by_hour[ends]
+        yield (max(since, ends - HOUR) + ends) / 2, by_hour[ends]
 
 
 def _events(
     records: Records, names: frozenset[str], dim: str, since: float, now: float
 ) -> Iterator[tuple[float, int]]:
-    """What was charged by each event."""
+    """What was charged by each event after a moment."""
     after, groups = 0, Groups()
-    while page := records.usage(since, nextafter(now, inf), after=after):
+    while page := records.usage(nextafter(since, inf), nextafter(now, inf), after=after):
         after = page[-1][0]
         for _number, row in page:
             if "count" not in row and row["principal"] in names:
