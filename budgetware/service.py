@@ -31,6 +31,7 @@ from .views import (
 )
 
 if TYPE_CHECKING:
+    from .foreign_tasks import ForeignTask
     from .manifest import Manifest
     from .recording import Recorded, Records
     from .reports import ResourceUsage, UsageReport
@@ -278,8 +279,11 @@ class QuotaService:
 
         return task_views(self.runtime)
 
-    def task(self, id: str, /) -> TaskBudget | None:
-        """Return the task of this process that has this id and is open."""
+    def task(self, id: str, /) -> TaskBudget | ForeignTask | None:
+        """Return the open task of this id, to terminate it or to top it up.
+
+        A shared one that runs in other processes has the id `shared:<name>`, and blocks.
+        """
         from .task_views import find_task
 
         return find_task(self.runtime, id)

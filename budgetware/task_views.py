@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .foreign_tasks import PREFIX, ForeignTask, find_foreign
 from .kernel.balances import Balance, Snapshot
 from .kernel.dims import from_units
 from .kernel.verdict import Verdict
@@ -80,9 +81,10 @@ def open_tasks(runtime: Runtime) -> list[TaskBudget]:
     return sorted(tasks, key=lambda task: (len(task.node.chain), task.started_ns))
 
 
-def find_task(runtime: Runtime, task_id: str) -> TaskBudget | None:
-    """The open task of this id."""
-    return next((task for task in open_tasks(runtime) if task.id == task_id), None)
+def find_task(runtime: Runtime, task_id: str) -> TaskBudget | ForeignTask | None:
+    """The open task of this id; one that runs elsewhere may be found in the ledger."""
+    own = next((task for task in open_tasks(runtime) if task.id == task_id), None)
+    return find_foreign(runtime, task_id) if own is None else own
 
 
 def _view(task: TaskBudget) -> TaskView:
@@ -124,8 +126,8 @@ def _shared_view(name: str, states: Iterable[NodeState]) -> TaskView:
     worst = next((dim for dim, balance in dims.items() if balance.overrun), None)
     verdict = Verdict("continue", None) if worst is None else Verdict("exhausted", worst)
     return TaskView(
-        f"shared:{name}", None, name, name, None, None, None, True, latch,  # noqa: FBT003
-        Snapshot(name, f"shared:{name}", name, verdict, dims),
+        PREFIX + name, None, name, name, None, None, None, True, latch,  # noqa: FBT003
+        Snapshot(name, PREFIX + name, name, verdict, dims),
     )  # fmt: skip
 
 
