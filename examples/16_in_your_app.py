@@ -8,7 +8,6 @@ It prints:
     200 None "42"
     200 None "42"
     429 1800 {"error":{"type":"QuotaExceede
-    401 without a key
     alice {'calls': 2} 1
 """
 
@@ -53,7 +52,6 @@ async def main() -> None:
                 found = await client.get("/ask", headers={"user": "alice"})
                 print(found.status_code, found.headers.get("retry-after"), found.text[:30])
             alice = {"authorization": f"Bearer {ALICE.secret}"}
-            print((await client.get("/budgets/usage")).status_code, "without a key")
             report = (await client.get("/budgets/usage", headers=alice)).json()
             print(report["api_key_name"], report["usage"]["charged"], report["usage"]["refused"])
 
