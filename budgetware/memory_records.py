@@ -112,7 +112,7 @@ class MemoryRecords:
     def _add(self) -> None:
         """Add up those that have come. Under the lock."""
         new, ring = self._new, self._ring
-        while new:
+        for _ in range(len(new)):  # not those that come meanwhile: that might never end
             try:
                 one = new.popleft()
                 kept = self._take(one)

@@ -6,7 +6,16 @@ from typing import Any
 
 import anyio
 
-from budgetware import Capacity, QuotaService, budgeted, reserve, task_budget
+from budgetware import (
+    Capacity,
+    QuotaService,
+    UsageEvent,
+    budgeted,
+    reserve,
+    reserve_nowait,
+    task_budget,
+)
+from budgetware.events import event_of
 from tests.admin.desk import asking
 
 PATHS = (
@@ -98,3 +107,18 @@ async def test_a_shared_task_of_another_process_is_shown_but_not_ended_here(
         missing = await client.post("/api/sys/tasks/shared:crew/terminate", json={"reason": "so"})
     assert shown["is_shared"] is True
     assert missing.status_code == 404
+
+
+def test_reading_ends_while_events_keep_coming(service: QuotaService) -> None:
+    reserve_nowait(tokens=1).commit()
+    event = event_of(service.recorded()[0][1])
+    records = service.runtime.records
+    assert records is not None
+
+    def another() -> UsageEvent:
+        records.put(another)  # as agents do that are faster than whoever reads
+        return event
+
+    records.put(another)
+    assert service.last_recorded() == 2
+    assert service.last_recorded() == 3
