@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from budgetware import BudgetTerminated, QuotaService, TaskBudget, task_budget
+from budgetware import BudgetTerminated, QuotaService, TaskBudget, admin, connect, task_budget
 from budgetware.admin import top_ups
 from budgetware.admin.failures import Failure
-from tests.admin.desk import asking, bearer
+from tests.admin.desk import DEADLINE_SECONDS, KEYS, asking, bearer
 
 FIVE = {"amounts": {"tokens": 5}, "request_id": "r1"}
 
@@ -241,3 +242,32 @@ def test_after_an_hour_the_oldest_one_makes_room(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(top_ups, "LEAST_KEPT_SECONDS", 0.0)
     assert requests.once("r10", {}, lambda: "new") == "new"
     assert requests.once("r1", {}, lambda: "again") == "made"
+
+
+async def test_shared_tasks_of_other_processes_are_topped_up_and_ended(tmp_path: Path) -> None:
+    ledger = f"sqlite:///{tmp_path}/shared.db"
+    async with connect(ledger=ledger) as here, connect(ledger=ledger) as there:
+        client = asking(admin.app(here, keys=KEYS))
+        task = there.task_budget("job", tokens=5, shared=True)
+        answers: list[Any] = []
+
+        async def work() -> None:
+            async with client as asked, task:
+                await soon(lambda: len(here.tasks()) == 1)
+                path = "/api/sys/tasks/shared:job"
+                answers.append(await asked.post(f"{path}/top_up", json=FIVE))
+                answers.append(await asked.post(f"{path}/top_up", json=FIVE))
+                answers.append(await asked.post(f"{path}/terminate", json={"reason": "enough"}))
+                await anyio.sleep(DEADLINE_SECONDS)
+
+        with pytest.raises(BudgetTerminated, match="enough"):
+            await work()
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert answers[1].json()["dims"]["tokens"]["limit"] == 10
+
+
+async def soon(is_so: Callable[[], bool]) -> None:
+    """Wait until it is so, looking in a worker thread."""
+    with anyio.fail_after(DEADLINE_SECONDS):
+        while not await anyio.to_thread.run_sync(is_so):  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(0.01)
