@@ -7,7 +7,6 @@ with what is wrong and what would be right. Not here: tables.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +14,7 @@ from typing import Final
 
 from ..clock import parse_max_wait, parse_seconds
 from ..errors import ConfigurationError, InvalidAmount
+from ..formats import parse_bytes
 from ..kernel.dims import (
     BUILT_IN,
     MAX_AMOUNT,
@@ -30,8 +30,6 @@ from ..quotas import PERIOD_SECONDS
 from .problems import nearest
 
 _SIZED: Final = ("bytes", "memory")
-_SIZE: Final = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?) ?(B|[kKMGT]B|[KMGT]iB)")
-_UNITS: Final = ("", "K", "M", "G", "T")
 _MAX_DIGITS: Final = 40
 
 
@@ -121,17 +119,14 @@ def number(value: object) -> Decimal | None:
 
 def size(value: str) -> int:
     """Read bytes written as `"64MiB"` (1024s) or `"10GB"` (1000s)."""
-    match = _SIZE.fullmatch(value)
-    if match is not None:
-        unit = match[2].removesuffix("B")
-        base = 1024 if unit.endswith("i") else 1000
-        power = _UNITS.index(unit.removesuffix("i").upper())
-        octets = Decimal(match[1]) * base**power
-        if octets == octets.to_integral_value() and 0 < octets <= MAX_AMOUNT:
-            return int(octets)
-    raise wrong(
-        value, "is no size", 'give whole bytes above 0, such as 1_000_000, "64MiB" or "10GB"'
-    )
+    try:
+        octets = parse_bytes(value) if value[-1:] in ("b", "B") else 0  # a plain number is no text
+    except InvalidAmount:
+        octets = 0
+    if not octets:
+        instead = 'give whole bytes above 0, such as 1_000_000, "64MiB" or "10GB"'
+        raise wrong(value, "is no size", instead)
+    return octets
 
 
 def duration(value: object) -> float:
