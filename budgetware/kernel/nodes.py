@@ -249,6 +249,8 @@ def refresh(cell: Cell, now_ns: int) -> None:
         return
     units = refill.due(now_ns)
     if cell.free + units >= refill.most:
+        if lease is not None and cell.free > refill.most:  # given back late: the ledger's by now
+            lease.over += cell.free - refill.most
         units = refill.most - cell.free
         refill.stop(now_ns)
     cell.free += units

@@ -42,7 +42,8 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
     foremost = lease.extra_most if first is None else first.units
     used = cell.spent - lease.offset
     if terms.kind == "rate":
-        held, want = cell.free, 0
+        lease.asked_over, lease.over = lease.over, 0
+        held, want = cell.free + lease.asked_over, 0
     else:
         want = _keep(lease, now_ns, waiting, used, is_last=is_last)
         lease.covered = max(0, -cell.free)

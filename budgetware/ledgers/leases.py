@@ -83,7 +83,7 @@ class Lease:
         self.beat_ns = NEVER_NS
         self.is_stirred = self.steps_back = self.is_lost = False
         self.is_closed = self.is_abandoned = self.is_lowered = False
-        self.lent = self.lent_out = 0
+        self.lent = self.lent_out = self.over = self.asked_over = self._owed = 0
         self.spare: int | None = None
         self.share = self.cap = 0
         self.on_latch: Callable[[str], object] | None = None
@@ -104,8 +104,7 @@ class Lease:
 
     def _put_on(self, cell: QuotaCell, terms: Terms, now_ns: int) -> None:
         """Empty the cell: what it has is what it gets from now on."""
-        cell.base -= cell.free
-        cell.free = 0
+        self.give(cell.free)
         cell.level = terms.kind == "concurrency" or cell.dim == "memory"
         cell.lease = self
         cell.spares_exempt = terms.kind != "concurrency" and cell.node.kind != "task"
@@ -254,8 +253,7 @@ class Lease:
     def lend(self, units: int) -> None:
         """Let a call through that the ledger was not asked for; it is booked later, as debt."""
         self.lent += units
-        self.cell.free += units
-        self.cell.base += units
+        self.give(-units)
 
     def lapse(self) -> None:
         """Its time is over: what is free is no longer this process's."""
@@ -307,11 +305,10 @@ class Lease:
         if self.terms.kind == "rate":
             self._take_share(grant, now_ns)
         else:
-            cell.free += self.covered
-            cell.base += self.covered
+            self.give(-self.covered)
             self.covered = 0
-        cell.free += grant.granted
-        cell.base += grant.granted
+        self.give(-grant.granted - self.asked_over)
+        self.asked_over = 0
         ttl_ns = claim.ttl_ms * 1_000_000
         self.deadline_ns = NEVER_NS if claim.is_last else self.asked_ns + ttl_ns * 9 // 10
         self.latch = grant.latch
@@ -333,9 +330,14 @@ class Lease:
         if grant.share < self.share:
             passed_ns = now_ns - self.asked_ns
             period_ns = self.terms.period_us * 1_000 * FINE
-            self.give(-(-passed_ns * (self.share - grant.share) // period_ns))
+            owed = self._owed + passed_ns * (self.share - grant.share)
+            units, self._owed = divmod(owed, period_ns)
+            self.give(units)
         self.share, self.cap = grant.share, grant.cap
         self._set_share(now_ns)
+        if self._owed and self.share and cell.refill:  # a part of a unit: the next comes later
+            cell.refill.anchor_ns += -(-self._owed // self.share)
+            self._owed = 0
 
     def _plan(self, now_ns: int, ttl_ns: int, again_ns: int) -> None:
         """When to ask next, if nothing happens before."""
@@ -361,7 +363,7 @@ class Lease:
     def _lose(self, grant: Grant, now_ns: int) -> None:
         """The ledger knows nothing of it: nothing is granted until that is cleared up."""
         self.lapse()
-        self.covered = 0
+        self.covered = self.over = self.asked_over = 0
         if grant.outcome == "stale":
             self.begin_anew()
             self.due_ns = now_ns
@@ -373,14 +375,12 @@ class Lease:
     def begin_anew(self) -> None:
         """Be another holder, which has used only what was not counted yet."""
         self._renewals += 1
-        self.epoch = 0
         self.offset += self.counted
-        self.counted = 0
+        self.epoch = self.counted = 0
 
     def failed(self, error: LedgerUnavailable) -> None:
         """The ledger does not answer; the claim stands, and is made again."""
-        self.error = error
-        self.extra = self.extra_most = 0
+        self.error, self.extra, self.extra_most = error, 0, 0
         if self.on_error == "reject":
             self.give(max(0, self.cell.free))
         self._tell()

@@ -360,6 +360,8 @@ def define(
         return None
     refill(node, now_us)
     node.anchor_us = max(node.anchor_us, now_us)
+    if node.terms.kind == "rate":  # what was used stays used
+        node.level_micro += (new.terms.burst - node.terms.burst) * MICRO
     node.terms, node.definition, node.declared = new.terms, new.definition, declared
     node.revision += 1
     node.touched_us = now_us

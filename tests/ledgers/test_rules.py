@@ -114,7 +114,7 @@ def test_changed_definition_is_kept_to_once_everybody_knows(terms: Terms) -> Non
     run = Run(rate_of(100), holders=5, ttl_ms=2_000)
     run.go(300, 20_000)
     run.ledger.define("r/rate", terms, "")
-    run.go(150, 20_000)
+    run.go(650, 20_000)  # until what was used before has come back
     run.crowd.terms = terms
     run.crowd.window = type(run.crowd.window)(terms, run.now_us)
     run.crowd.started_us = run.now_us
@@ -286,10 +286,18 @@ def test_smaller_burst_spills_what_is_over_it() -> None:
 def test_time_before_a_change_of_a_slow_rate_is_over() -> None:
     node = node_of(rate_of(1, DAY_US), level_micro=0)
     now_us = START_US + 10
-    new = NodeRow("r/x", rate_of(1_000_000, 1), "", 0, touched_us=now_us)
+    new = NodeRow("r/x", rate_of(1_000_000, 1, 1), "", 0, touched_us=now_us)
     assert defined(node, new) is node
     rules.refill(node, now_us)
     assert node.level_micro == 0
+
+
+def test_what_was_used_before_a_change_stays_used() -> None:
+    node = node_of(rate_of(10, DAY_US), level_micro=4 * MICRO)
+    assert defined(node, NodeRow("r/x", rate_of(20, DAY_US), "", 0, touched_us=START_US)) is node
+    assert node.level_micro == 14 * MICRO
+    assert defined(node, NodeRow("r/x", rate_of(5, DAY_US), "", 0, touched_us=START_US)) is node
+    assert node.level_micro == -1 * MICRO
 
 
 def test_expected_revision_of_an_idle_node_is_zero() -> None:

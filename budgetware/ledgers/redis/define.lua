@@ -52,6 +52,7 @@ local is_same = n.value == terms[2] and n.period == terms[3] and n.burst == term
 if is_same then return reply('ok') end
 refill(n, now)
 n.anchor = math.max(n.anchor, now)
+if n.kind == RATE then n.level = n.level + terms[4] - n.burst end
 n.kind, n.value, n.period, n.burst, n.free = unpack(terms)
 n.revision, n.touched = n.revision + 1, now
 if n.kind == RATE then clip(n) end

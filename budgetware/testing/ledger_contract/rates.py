@@ -62,6 +62,12 @@ class RateContract(Stage):
         assert a.spend(50, self.now_us), "what came in half a second is not there"
         assert not a.spend(1, self.now_us), "there is more than came"
 
+    def test_raised_rate_has_more_at_once_and_a_lowered_one_less(self) -> None:
+        self.rate(BRISK)
+        for value, spare in ((200, 200), (150, 150), (300, 300)):
+            self.define("r/rate", Terms("rate", value, int(DAY * 1e6), value))
+            expect_equal(self.state("r/rate").spare, spare, f"spare of a rate of {value}")
+
     def test_what_is_not_lent_of_a_rate_is_seen(self) -> None:
         terms = self.rate(BRISK)
         seen = self.state("r/rate")
