@@ -102,6 +102,21 @@ class UsageEvent:
         return row
 
 
+class QuickEvent(tuple[Any, ...]):
+    """An event of a call that was charged what it held, made when it is called for.
+
+    A tuple, as there is one for each call: what makes it, the plan and the call, the number of the
+    reservation, when it ended, how many nanoseconds it took.
+    """
+
+    __slots__ = ()
+
+    def __call__(self) -> UsageEvent:
+        make, *facts = self
+        made: UsageEvent = make(*facts)
+        return made
+
+
 def event_of(row: Mapping[str, Any]) -> UsageEvent:
     """Make an event of its JSON form; keys that are not known are passed over."""
     values: dict[str, Any] = {name: row.get(name) for name in UsageEvent.__slots__}

@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from .accounts import drain
 from .clock import Clock
-from .events import UsageEvent
+from .events import QuickEvent, UsageEvent
 from .ids import id_of
 from .kernel.dims import from_units
-from .kernel.nodes import Item
 from .ledgers.sums import Sums, add, between
-from .ledgers.terms import KEEP_SECONDS, KEEP_SUMS_SECONDS, UsageSum
+from .ledgers.terms import EVER, KEEP_SECONDS, KEEP_SUMS_SECONDS, UsageSum
 from .usage_sums import (
     HOUR,
     LEVELS,
@@ -41,24 +40,11 @@ PAGE = 1_000
 MOST_EVENTS = 5_000
 """So many usage events are kept in memory."""
 _BATCH = 256
+MOST_SUMS = 100_000
+"""So many groups of hours are kept: older hours are dropped."""
 _MOST_SITES = 256
 
 _log = logging.getLogger("budgetware")
-
-
-class Facts(Protocol):
-    """What an event is made of, as far as it is looked at here."""
-
-    frame: Any
-    call: Any
-    items: Sequence[Item]
-    number: int
-    timestamp: float
-    duration_ns: int
-    charged: Sequence[int] | None
-    outcome: Any
-    usage: Any
-    waited_ns: int
 
 
 class MemoryRecords:
@@ -72,12 +58,12 @@ class MemoryRecords:
         self._clock = clock
         self._keep_seconds = keep_seconds
         self._new: deque[Callable[[], UsageEvent] | Count] = deque()
-        self._ring: deque[tuple[int, float, Any]] = deque(maxlen=MOST_EVENTS)
+        self._ring: deque[tuple[int, float, Kept]] = deque(maxlen=MOST_EVENTS)
         self._number = 0
         self._sums: Sums = {}
         self._groups = Groups()
         self._sites: dict[int, Site] = {}
-        self._ends = 0
+        self._ends = self._newest = 0
         self._lock = Lock()
 
     def put(self, event: Callable[[], UsageEvent]) -> None:
@@ -111,65 +97,75 @@ class MemoryRecords:
 
     def _add(self) -> None:
         """Add up those that have come. Under the lock."""
-        new, ring = self._new, self._ring
+        new, ring, sites = self._new, self._ring, self._sites
         for _ in range(len(new)):  # not those that come meanwhile: that might never end
-            try:
-                one = new.popleft()
-                kept = self._take(one)
-            except Exception:
-                _log.exception("a usage event cannot be added up")
+            one = new.popleft()
+            if not isinstance(one, QuickEvent):
+                self._take(one)
                 continue
+            _make, plan, call, number, timestamp, duration_ns = one
+            site = sites.get(id(plan))
+            is_now = self._ends - HOUR < timestamp <= self._ends
+            if site is None or not is_now or not site.is_of(plan, call):
+                site = self._site(plan, call, timestamp)
+                if site is None:
+                    self._take(one)
+                    continue
+            site.calls += 1
+            site.duration_ns += duration_ns
             self._number += 1
-            ring.append((self._number, kept.timestamp, kept))
+            ring.append((self._number, timestamp, (site.shape, number, duration_ns)))
+        for site in sites.values():
+            if site.calls:
+                site.flush()
 
-    def _take(self, one: Callable[[], UsageEvent] | Count) -> Brief | UsageEvent | Count:
-        """Add one up; returns what is kept of it."""
-        if isinstance(one, Count):
-            self._add_sums(one.sums(self._groups))
-            return one
-        facts = cast("Facts", one)
-        if getattr(one, "outcome", None) == "completed" and not (facts.usage or facts.waited_ns):
-            if not self._ends - HOUR < facts.timestamp <= self._ends:
-                self._turn_hour(facts.timestamp)
-            site = self._sites.get(id(facts.items))
-            if site is None or not site.is_of(facts):
-                site = self._site(facts)
-            if site.is_plain:
-                return site.take(facts)
-        event = one()
-        self._add_sums(sums_of(event, self._groups))
-        return event
-
-    def _add_sums(self, sums: Sequence[UsageSum]) -> None:
-        before = len(self._sums)
+    def _take(self, one: Callable[[], UsageEvent] | Count) -> None:
+        """Add one up, which may be anything, and keep it."""
+        try:
+            kept = one if isinstance(one, Count) else one()
+            if isinstance(kept, Count):
+                sums = kept.sums(self._groups)
+            else:
+                sums = sums_of(kept, self._groups)
+        except Exception:
+            _log.exception("a usage event cannot be added up")
+            return
+        for ends, _group, _units in sums:
+            if ends > self._newest:
+                self._forget(ends)
         add(sums, self._sums)
-        if len(self._sums) > before:
-            self._forget()
+        self._number += 1
+        self._ring.append((self._number, kept.timestamp, kept))
 
-    def _turn_hour(self, timestamp: float) -> None:
-        """Another hour has begun: sites add to other sums."""
-        self._ends = hour_end(timestamp)
-        self._sites.clear()
-
-    def _site(self, facts: Facts) -> Site:
-        if len(self._sites) >= _MOST_SITES:
+    def _site(self, plan: Any, call: Any, timestamp: float) -> Site | None:
+        """The site of a call; None: its calls are added up one by one."""
+        is_now = self._ends - HOUR < timestamp <= self._ends
+        if not is_now or len(self._sites) >= _MOST_SITES:
+            for site in self._sites.values():
+                site.flush()
             self._sites.clear()
-        site = Site(facts)
-        key = self._ends, self._groups.text(site.group(), self._ends)
-        if key not in self._sums:
-            self._sums[key] = {}
-            self._forget()
-        site.sums = self._sums[key]
-        self._sites[id(facts.items)] = site
+            self._ends = hour_end(timestamp)
+        site = Site(plan, call)
+        if not site.shape.is_plain:
+            return None
+        if self._ends > self._newest:
+            self._forget(self._ends)
+        key = self._ends, self._groups.text(site.shape.group(), self._ends)
+        site.sums = self._sums.setdefault(key, {})
+        self._sites[id(plan)] = site
         return site
 
-    def _forget(self) -> None:
-        """Drop what is too old, whenever there is a new group or hour."""
+    def _forget(self, ends: int) -> None:
+        """Another hour has begun: drop what is too old, and the oldest hours of too many."""
+        self._newest = ends
         now = self._clock.time()
         while self._ring and self._ring[0][1] < now - self._keep_seconds:
             self._ring.popleft()
-        for key in [key for key in self._sums if 0 < key[0] < now - KEEP_SUMS_SECONDS]:
-            del self._sums[key]
+        hours = sorted(key for key in self._sums if key[0] != EVER)
+        too_many = max(0, len(hours) - MOST_SUMS)
+        for number, key in enumerate(hours):
+            if number < too_many or key[0] < now - KEEP_SUMS_SECONDS:
+                del self._sums[key]
 
     def usage(self, since: float, until: float, *, after: int = 0) -> list[Recorded]:
         """See `Records.usage`."""
@@ -177,11 +173,11 @@ class MemoryRecords:
         with self._lock:
             self._add()
             found = [
-                (number, kept)
+                (number, timestamp, kept)
                 for number, timestamp, kept in self._ring
                 if number > after and since <= timestamp < until
             ]
-        return [(number, kept.to_dict()) for number, kept in found[:PAGE]]
+        return [(number, _event(timestamp, kept)) for number, timestamp, kept in found[:PAGE]]
 
     def sums(self, first: int, last: int) -> list[UsageSum]:
         """See `Records.sums`."""
@@ -198,101 +194,78 @@ class MemoryRecords:
             return self._number
 
 
+def _event(timestamp: float, kept: Kept) -> dict[str, Any]:
+    if isinstance(kept, tuple):
+        shape, number, duration_ns = kept
+        return shape.event(timestamp, number, duration_ns).to_dict()
+    return kept.to_dict()
+
+
 class Site:
-    """What completed calls of one place in one task have in common, and where they are added up."""
+    """What the calls of one plan have in common, and how many there were since the last sums."""
 
-    __slots__ = (
-        "_call",
-        "_frame",
-        "_items",
-        "_units",
-        "dims",
-        "is_plain",
-        "path",
-        "principal",
-        "sums",
-    )
+    __slots__ = ("_call", "_held", "_plan", "calls", "duration_ns", "shape", "sums")
 
-    def __init__(self, facts: Facts) -> None:
-        frame = facts.frame
-        self._items, self._frame, self._call = facts.items, frame, facts.call
-        self.dims = tuple((dim, n) for dim, n, _payers in facts.items)
-        self.principal: str | None = None if frame.principal is None else frame.principal.name
-        self.path: str = frame.path
-        held = [(f"d:{dim}", n) for dim, n in self.dims if n and dim not in LEVELS]
-        self._units = (("events", 1), ("calls", 1), *held)
-        self.is_plain = all(dim != "cpu_micros" for dim, _n in self.dims)  # summed of all time, too
+    def __init__(self, plan: Any, call: Any) -> None:
+        frame = plan.frame
+        self._plan, self._call = plan, call
+        dims = tuple((dim, n) for dim, n, _payers in plan.items)
+        principal = None if frame.principal is None else frame.principal.name
+        self.shape = Shape(principal, frame.path, call, dims)
+        self._held = [(f"d:{dim}", n) for dim, n in dims if n and dim not in LEVELS]
+        self.calls = self.duration_ns = 0
         self.sums: dict[str, int] = {}
 
-    def is_of(self, facts: Facts) -> bool:
+    def is_of(self, plan: Any, call: Any) -> bool:
         """Whether a call is of this site."""
-        return (
-            self._items is facts.items
-            and self._frame is facts.frame
-            and self._call is facts.call
-        )  # fmt: skip
+        return self._plan is plan and self._call is call
+
+    def flush(self) -> None:
+        """Add up the calls there were."""
+        sums, calls = self.sums, self.calls
+        for what in ("events", "calls"):
+            sums[what] = sums.get(what, 0) + calls
+        for what, n in self._held:
+            sums[what] = sums.get(what, 0) + n * calls
+        sums["duration_us"] = sums.get("duration_us", 0) + self.duration_ns // 1_000
+        self.calls, self.duration_ns = 0, self.duration_ns % 1_000
+
+
+class Shape:
+    """What is kept of the calls of a site: not the task that they were in."""
+
+    __slots__ = ("_call", "_dims", "_path", "_principal")
+
+    def __init__(
+        self, principal: str | None, path: str, call: Any, dims: tuple[tuple[str, int], ...]
+    ) -> None:
+        self._principal = principal
+        self._path = path
+        self._call = call
+        self._dims = dims
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the hour's sums are all there is to it: CPU time is summed of all time, too."""
+        return all(dim != "cpu_micros" for dim, _n in self._dims)
 
     def group(self) -> CallGroup:
         """What these calls are added up under."""
         call = self._call
         return CallGroup(
-            self.principal, self.path, call.kind, call.name, call.model, call.provider, "completed"
-        )
+            self._principal, self._path, call.kind, call.name, call.model, call.provider,
+            "completed",
+        )  # fmt: skip
 
-    def take(self, facts: Facts) -> Brief:
-        """Add a call up; returns what is kept of it."""
-        sums, charged = self.sums, facts.charged
-        if charged is None:
-            for what, n in self._units:
-                sums[what] = sums.get(what, 0) + n
-        else:
-            sums["events"] = sums.get("events", 0) + 1
-            sums["calls"] = sums.get("calls", 0) + 1
-            for (dim, _held), n in zip(self.dims, charged, strict=True):
-                if n and dim not in LEVELS:
-                    what = f"d:{dim}"
-                    sums[what] = sums.get(what, 0) + n
-        duration_us = facts.duration_ns // 1_000
-        if duration_us:
-            sums["duration_us"] = sums.get("duration_us", 0) + duration_us
-        return Brief(self, facts)
-
-
-class Brief:
-    """A completed call as it is kept: without the task that it was in."""
-
-    __slots__ = (
-        "_call",
-        "_charged",
-        "_dims",
-        "_duration_ns",
-        "_number",
-        "_path",
-        "_principal",
-        "timestamp",
-    )
-
-    def __init__(self, site: Site, facts: Facts) -> None:
-        self.timestamp = facts.timestamp
-        self._principal, self._path, self._dims = site.principal, site.path, site.dims
-        self._call = facts.call
-        self._number = facts.number
-        self._charged = facts.charged
-        self._duration_ns = facts.duration_ns
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        call, dims = self._call, self._dims
-        reserved = {dim: from_units(dim, n) for dim, n in dims}
-        charged = dict(reserved)
-        if self._charged is not None:
-            pairs = zip(dims, self._charged, strict=True)
-            charged = {dim: from_units(dim, n) for (dim, _held), n in pairs}
+    def event(self, timestamp: float, number: int, duration_ns: int) -> UsageEvent:
+        """One of these calls."""
+        call = self._call
+        held = {dim: from_units(dim, n) for dim, n in self._dims}
         return UsageEvent(
-            self.timestamp, id_of(self._number), self._principal, self._path, call.kind, call.name,
-            call.model, call.provider, None, None, reserved, charged, self._duration_ns / 1e6, 0.0,
-            200, "completed", None,
-        ).to_dict()  # fmt: skip
+            timestamp, id_of(number), self._principal, self._path, call.kind, call.name,
+            call.model, call.provider, None, None, held, dict(held), duration_ns / 1e6, 0.0, 200,
+            "completed", None,
+        )  # fmt: skip
 
 
 class Count:
@@ -313,3 +286,7 @@ class Count:
         """The JSON form."""
         found: dict[str, Any] = json.loads(count_text(self._group, self.timestamp, self._counts))
         return found
+
+
+Kept = tuple[Shape, int, int] | UsageEvent | Count
+"""What is kept of an event: of a quick one its shape, its number, and how long it took."""

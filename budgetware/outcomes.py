@@ -12,7 +12,7 @@ import anyio
 
 from .accounts import book_later
 from .calls import Call
-from .events import Outcome, UsageEvent, error_name, status_of
+from .events import Outcome, QuickEvent, UsageEvent, error_name, status_of
 from .frames import Frame, Plan
 from .ids import id_of, numbers
 from .kernel.dims import from_units
@@ -74,11 +74,17 @@ def tell(
 
 def tell_quick(plan: Plan, call: Call, started_ns: int) -> None:
     """Tell of a call of the quick lane that was charged what it held."""
-    frame, items = plan.frame, plan.items
-    events, clock = plan.events, frame.runtime.clock
+    frame = plan.frame
     duration_ns = frame.now_ns() - started_ns
-    facts = (frame, call, items, next(numbers), clock.time(), duration_ns, None)
-    events.emit(Facts(*facts, "completed", None, None))
+    facts = (_quick, plan, call, next(numbers), frame.runtime.clock.time(), duration_ns)
+    event = QuickEvent(facts)
+    for listener in plan.events.listeners:
+        listener.put(event)
+
+
+def _quick(plan: Plan, call: Call, number: int, timestamp: float, duration_ns: int) -> UsageEvent:
+    facts = (plan.frame, call, plan.items, number, timestamp, duration_ns)
+    return Facts(*facts, None, "completed", None, None)()
 
 
 def tell_refusal(refusal: Refusal) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .accounts import drain
 from .clock import Clock
 from .ledgers.terms import UsageSum
 from .usage_sums import CountGroup, Groups, count_sums, count_text, sums_of
@@ -104,5 +105,12 @@ class LedgerRecords:
         return self._ask(lambda ledger: ledger.last_usage())
 
     def _ask(self, function: Callable[[Ledger], T]) -> T:
-        answer: T = self._call(function)
-        return answer
+        """Ask the ledger, once it has what was recorded here."""
+        drain()
+
+        def answer(ledger: Ledger) -> T:
+            self._courier.usage.write(ledger)
+            return function(ledger)
+
+        found: T = self._call(answer)
+        return found

@@ -200,7 +200,8 @@ class QuotaService:
             since, until: a datetime with a time zone, seconds since the epoch, or RFC 3339; by
                 default the last seven days. What happened at `until` counts, at `since` not.
             by: what groups of calls have in common: some of `principal`, `model`, `provider`,
-                `kind`, `name`, `task`, `outcome`, `day`, `hour`.
+                `kind`, `name`, `task`, `outcome`, `day`, `hour`. One process keeps 2,000 groups
+                of an hour apart; what is beyond is called `other`, all but principal and outcome.
             bucket: `"day"` or `"hour"`, of UTC; at most 10,000 of them.
 
         Raises:

@@ -21,6 +21,8 @@ from .usage import Usage
 HOUR = 3_600
 MAX_GROUPS = 2_000
 """So many groups of an hour are kept apart by one process; then only principal and outcome are."""
+MAX_FEATURES = 10_000
+"""So many counters of principals are remembered for good by one process."""
 OTHER = "other"
 SESSIONS = "sessions"
 """The counter of task budgets."""
@@ -102,11 +104,19 @@ def feature_group(principal: str | None, counter: str) -> str:
 class Groups:
     """Which groups this process has used in the hour, so that there are not too many."""
 
-    __slots__ = ("_ends", "_known")
+    __slots__ = ("_ends", "_features", "_known")
 
     def __init__(self) -> None:
         self._ends = 0
         self._known: set[str] = set()
+        self._features: set[CountGroup] = set()
+
+    def keeps(self, group: CountGroup) -> bool:
+        """Whether it is kept for good that a principal has this counter; there is a bound."""
+        feature = CountGroup(group.principal, "", group.counter)
+        if feature not in self._features and len(self._features) < MAX_FEATURES:
+            self._features.add(feature)
+        return feature in self._features
 
     def text(self, group: Group, ends: int) -> str:
         """The group as it is kept; beyond so many, in less detail."""
@@ -187,7 +197,7 @@ def count_sums(
     ends = hour_end(timestamp)
     units = tuple(counts.items())
     found = [UsageSum(ends, groups.text(group, ends), (("events", 1), *units))]
-    if group.counter != SESSIONS:
+    if group.counter != SESSIONS and groups.keeps(group):
         found.append(UsageSum(EVER, feature_group(group.principal, group.counter), units))
     return tuple(found)
 

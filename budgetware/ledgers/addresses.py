@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from ..errors import ConfigurationError
@@ -11,6 +12,8 @@ from .protocol import Ledger
 MEMORY = "memory://"
 SCHEMES = (MEMORY, "sqlite:///", "redis://", "rediss://", "valkey://")
 DURABILITIES = ("normal", "full", "none")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:/{0,3}")
+_WORD = re.compile(r"[A-Za-z0-9_./-]{1,60}")
 
 
 def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
@@ -20,7 +23,7 @@ def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
 
     Raises:
         ConfigurationError: it is no address of a ledger, or has no such durability. The message
-            does not repeat the address, as that may hold a password.
+            repeats no more of the address than its scheme, as the rest may hold a password.
     """
     if durability not in (None, *DURABILITIES):
         raise ConfigurationError(f"durability={str(durability)[:40]!r}: give one of {DURABILITIES}")
@@ -33,7 +36,8 @@ def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
     if not address.startswith(SCHEMES) or not address.isprintable() or len(address) > 2_048:
         known = ", ".join(SCHEMES)
         raise ConfigurationError(
-            f"ledger=…: this is no address of a ledger: give one that begins with {known}"
+            f"ledger={_shown(address)}: this is no address of a ledger: give one that begins with "
+            f"{known}"
         )
     if address.startswith(MEMORY):
         raise ConfigurationError("the memory of this process is memory://, and takes no more")
@@ -50,6 +54,14 @@ def ledger_at(address: object, durability: str | None = None) -> Ledger | None:
     from .redis import RedisLedger
 
     return RedisLedger(address, durability=durability)
+
+
+def _shown(address: str) -> str:
+    """What may be shown of what is no address: its scheme, or a word that can be no more."""
+    if _WORD.fullmatch(address):
+        return repr(address)
+    scheme = _SCHEME.match(address)
+    return "…" if scheme is None else f"{scheme[0]}…"
 
 
 def _path_of(address: str) -> str:

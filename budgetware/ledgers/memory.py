@@ -210,7 +210,8 @@ class MemoryLedger:
 
     def _drop(self, keep_seconds: float) -> None:
         """Forget what is old; what is recorded again counts once all the same."""
-        now = self._wall()
+        newest = next((row.timestamp for _n, row in reversed(self._usage.values())), 0.0)
+        now = min(self._wall(), newest)
         for (holder, number), (_n, row) in [*self._usage.items()]:
             if len(self._usage) <= MOST_EVENTS and row.timestamp >= now - keep_seconds:
                 break

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ..errors import InvalidAmount
 from ..events import event_of
@@ -100,16 +100,20 @@ def ask(
     if bucket not in get_args(Bucket):
         raise InvalidAmount(f"bucket={show(bucket)}: give 'day' or 'hour'")
     if (end - start) / (DAY if bucket == "day" else HOUR) > MAX_BUCKETS:
-        raise InvalidAmount(
-            f"a report has at most {MAX_BUCKETS:,} {bucket}s: ask for less time, or for days"
-        )
-    keys = tuple(dict.fromkeys((by,) if isinstance(by, str) else by))
+        raise InvalidAmount(f"a report has at most {MAX_BUCKETS:,} {bucket}s: ask for less time")
+    keys = tuple(dict.fromkeys((by,) if isinstance(by, str) else _listed(by)))
     for key in keys:
         if key not in BY:
             near = nearest(str(key), BY)
             hint = f"did you mean {near!r}?" if near else f"give some of {', '.join(BY)}"
             raise InvalidAmount(f"by={show(key)}: {hint}")
     return Request(principal, start, end, keys, bucket, names)
+
+
+def _listed(by: object) -> Iterable[str]:
+    if not isinstance(by, tuple | list | set | frozenset):
+        raise InvalidAmount(f"by={show(by)}: give some of {', '.join(BY)}")
+    return cast("Iterable[str]", by)
 
 
 def fold(request: Request, records: Records, now: float) -> UsageReport:

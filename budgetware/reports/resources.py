@@ -30,7 +30,9 @@ class QuotaUsage:
     Attributes:
         kind: `rate`, `capacity` or `concurrency`.
         limit, used, reserved, remaining: units; of `usd` dollars. What of a rate was not refilled
-            yet counts as used.
+            yet counts as used; of one in a ledger it is worked out from usage events, so what
+            calls of other processes hold is not in it. Else `reserved` is what open calls hold,
+            and what other processes have leased.
         window: the period of a rate, as it was given; None: it has none.
     """
 
@@ -60,7 +62,8 @@ class ResourceUsage:
         exempt: whether quotas refuse it nothing: what is shown is what is enforced.
         memory_bytes_limit_per_instance: its quota of memory, or the nearest one above it.
         memory_bytes_current_total, memory_bytes_peak_total: what its open calls hold now, and the
-            most they ever held at once, in this process.
+            most they ever held at once. With a ledger the first is known where there is a quota
+            of memory, the second where this process held some.
         quotas: its own quotas, by dimension.
     """
 
@@ -85,7 +88,7 @@ def resource_usage(runtime: Runtime, name: str) -> ResourceUsage | None:
     if principal is None:
         return None
     balances = node_snapshot(principal.node, runtime).dims
-    memory = balances.get("memory")
+    current, peak = _memory(runtime, balances.get("memory"))
     own = principal.definition.quotas
     return ResourceUsage(
         name,
@@ -93,8 +96,8 @@ def resource_usage(runtime: Runtime, name: str) -> ResourceUsage | None:
         _cpu_per_second(principal),
         is_exempt(principal),
         _memory_limit(principal),
-        0 if memory is None else int(memory.reserved),
-        0 if memory is None else int(memory.spent),
+        current,
+        peak,
         {dim: _quota(runtime, name, dim, quota.limit, balances[dim]) for dim, quota in own.items()},
     )
 
@@ -104,18 +107,29 @@ def _quota(
 ) -> QuotaUsage:
     """A quota as it stands; of a rate in a ledger, by what all processes have used of it."""
     used, remaining = balance.spent, balance.remaining or 0
+    reserved = balance.reserved + balance.granted
     if isinstance(limit, Rate) and runtime.shared is not None and runtime.records is not None:
         names, now = below(runtime, name), runtime.clock.time()
         used = from_units(dim, rate_units_used(runtime.records, names, dim, limit, now))
-        remaining = max(from_units(dim, 0), (balance.limit or 0) - used - balance.reserved)
+        reserved = balance.reserved
+        remaining = max(from_units(dim, 0), (balance.limit or 0) - used - reserved)
     return QuotaUsage(
         type(limit).__name__.lower(),
         balance.limit or 0,
         used,
-        balance.reserved,
+        reserved,
         remaining,
         limit.period if isinstance(limit, Rate) else None,
     )
+
+
+def _memory(runtime: Runtime, memory: Balance | None) -> tuple[int | None, int | None]:
+    """What is held now, and the most that ever was; others who share a ledger are unknown."""
+    if runtime.shared is None:
+        return (0, 0) if memory is None else (int(memory.reserved), int(memory.spent))
+    if memory is None or memory.limit is None:
+        return None, None
+    return int(memory.reserved + memory.granted), int(memory.spent) or None
 
 
 def _cpu_micros(runtime: Runtime, principal: Principal) -> int | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import isfinite
 
 from ..errors import InvalidAmount
 from ..kernel.dims import show
 
 Time = datetime | float | str
 """A datetime with a time zone, seconds since the epoch, or RFC 3339."""
-_LAST = 253_402_300_799.0
+_LAST = 253_402_214_400.0
+"""The last day that can be told."""
 
 
 def stamp(time: datetime) -> str:
@@ -32,15 +32,18 @@ def read_time(text: object) -> datetime:
 
 def as_seconds(what: str, value: Time) -> float:
     """Return a time in seconds since the epoch; raises `InvalidAmount`."""
+    seconds: object = value
     if isinstance(value, str):
-        return read_time(value).timestamp()
-    if isinstance(value, datetime):
+        seconds = read_time(value).timestamp()
+    elif isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidAmount(f"{what}={value}: give it a time zone, such as datetime.UTC")
-        return value.timestamp()
-    if type(value) not in (int, float) or not isfinite(value) or not 0 <= value <= _LAST:
+        seconds = value.timestamp()
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise InvalidAmount(f"{what}={show(value)}: give a datetime, or seconds since the epoch")
-    return float(value)
+    if not 0 <= seconds <= _LAST:
+        raise InvalidAmount(f"{what}={show(value)}: give a time from 1970 to 9999")
+    return float(seconds)
 
 
 def as_time(seconds: float) -> datetime:

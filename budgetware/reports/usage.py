@@ -138,19 +138,26 @@ class UsageReport:
         Raises:
             InvalidAmount: it is no report.
         """
-        bucket: Bucket = "hour" if "hourly" in table else "day"
-        since, until = read_time(table.get("since")), read_time(table.get("until"))
-        series = table.get(_SERIES[bucket])
-        if series is None:  # of a version without buckets
-            series = [{**table, "start": table["since"], "end": table["until"]}]
-        return UsageReport(
-            table.get("api_key_name"),
-            since,
-            until,
-            bucket,
-            tuple(_read(_bucket, each) for each in series),
-            tuple(_read(_group, each) for each in table.get("groups", ())),
-        )
+        try:
+            return _report(table)
+        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InvalidAmount(f"{show(table)} is no report: {error!r:.100}") from None
+
+
+def _report(table: Mapping[str, Any]) -> UsageReport:
+    bucket: Bucket = "hour" if "hourly" in table else "day"
+    since, until = read_time(table.get("since")), read_time(table.get("until"))
+    series = table.get(_SERIES[bucket])
+    if series is None:  # of a version without buckets
+        series = [{**table, "start": table["since"], "end": table["until"]}]
+    return UsageReport(
+        table.get("api_key_name"),
+        since,
+        until,
+        bucket,
+        tuple(_read(_bucket, each) for each in series),
+        tuple(_read(_group, each) for each in table.get("groups", ())),
+    )
 
 
 def _read(read: Callable[[Mapping[str, Any]], T], table: object) -> T:

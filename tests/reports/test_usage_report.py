@@ -21,6 +21,7 @@ from budgetware import (
     budgeted,
     charge,
     connect,
+    reserve,
     task_budget,
 )
 from budgetware.errors import BudgetTerminated, InvalidAmount
@@ -169,8 +170,20 @@ def test_the_json_form_reads_back_as_the_same_and_unknown_keys_are_passed_over(
     assert UsageReport.from_dict(table).to_dict() == report.to_dict()
 
 
-@pytest.mark.parametrize("wrong", [{}, {"since": "x", "until": "y"}, {"since": 1, "until": 2}])
-def test_what_is_no_report_is_said(place: str, wrong: dict[str, Any]) -> None:
+WINDOW = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None, [], "", 3, {}, {"since": "x", "until": "y"}, {"since": 1, "until": 2},
+        {**WINDOW, "daily": 3}, {**WINDOW, "daily": [3]}, {**WINDOW, "daily": [], "groups": 3},
+        {**WINDOW, "daily": [], "groups": [3]}, {**WINDOW, "sessions": {"started": "x"}},
+        {**WINDOW, "usage": {"charged": {"usd": "x"}}}, {**WINDOW, "usage": {"wait_ms": "x"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_report_is_said(place: str, wrong: Any) -> None:
     del place
     with pytest.raises(InvalidAmount):
         UsageReport.from_dict(wrong)
@@ -190,6 +203,40 @@ def test_merging_adds_field_by_field_and_saturates(place: str, tmp_path: Path) -
     assert twice.usage.units["tokens"] == MOST
     with pytest.raises(InvalidAmount, match="different windows"):
         report.merge(UsageReport(None, report.since, report.until + timedelta(days=1)))
+
+
+def test_a_capacity_that_others_have_leased_of_adds_up(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        service.define_principal("alice", quotas={"usd": Capacity("5")})
+        with service.task_budget("job", calls=5, principal="alice"), reserve(usd="0.5"):
+            charge(usd="0.25")
+            service.flush()
+            found = service.resource_usage("alice")
+            if place == "sqlite":  # another process
+                with connect(ledger=f"sqlite:///{tmp_path}/usage.db") as other:
+                    found = other.resource_usage("alice")
+    assert found is not None
+    usd = found.quotas["usd"]
+    assert usd.used == Decimal("0.25")
+    assert usd.reserved >= Decimal("0.5")
+    assert usd.used + usd.reserved + usd.remaining == usd.limit == 5
+
+
+def test_memory_that_is_not_known_is_null(place: str, tmp_path: Path) -> None:
+    with service_in(place, tmp_path) as service:
+        service.define_principal("alice", quotas={"memory": Capacity(1_000)})
+        service.define_principal("bob")
+        with service.task_budget("job", calls=5, principal="alice"), reserve(memory=300):
+            service.flush()
+            alice, bob = (service.resource_usage(name) for name in ("alice", "bob"))
+    assert alice is not None
+    assert bob is not None
+    assert alice.memory_bytes_current_total is not None
+    assert alice.memory_bytes_current_total >= 300
+    assert alice.memory_bytes_peak_total == 300
+    nothing = None if place == "sqlite" else 0
+    assert bob.memory_bytes_current_total is nothing
+    assert bob.memory_bytes_peak_total is nothing
 
 
 def test_resource_usage_has_every_quota_and_null_for_what_is_unknown(
@@ -212,7 +259,6 @@ def test_resource_usage_has_every_quota_and_null_for_what_is_unknown(
     assert found["cpu_fuel_per_sec_limit"] == 250_000
     assert found["exempt"] is False
     assert found["memory_bytes_limit_per_instance"] is None
-    assert (found["memory_bytes_current_total"], found["memory_bytes_peak_total"]) == (0, 0)
     tokens = {"type": "capacity", "limit": 1_000, "used": 300, "reserved": 0, "remaining": 700}
     assert found["quotas"]["tokens"] == {**tokens, "window": None}
     assert found["quotas"]["usd"]["window"] == "day"

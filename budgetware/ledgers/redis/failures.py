@@ -33,6 +33,7 @@ ADVICE = {
 }
 WRONG = {"WRONGPASS", "NOAUTH", "NOPERM", "WRONGTYPE"}
 LONGEST = 200
+AWAY = {"ConnectionError", "TimeoutError"}
 
 
 def code_of(error: BaseException) -> str:
@@ -66,6 +67,10 @@ def failure(
         return ConfigurationError(f"the ledger at {where} does not take us: {code} {said}".strip())
     advice = ADVICE.get(code)
     reason = f"{advice} ({code} {said})" if advice else f"{type(error).__name__}: {said}"
+    if not code and type(error).__name__ in AWAY:
+        reason = (
+            f"{reason.rstrip('.')}: see whether it runs there, and whether the address is right"
+        )
     return LedgerUnavailable(f"the ledger at {where} did not take it: {reason}")
 
 

@@ -48,9 +48,12 @@ class Usage:
 
     def record(self, rows: Sequence[UsageRow], keep_seconds: float) -> None:
         """See `Ledger.record`."""
+        if not rows:
+            return
+        now = min(self._now(), max(row.timestamp for row in rows))
         limits = (
             b"%d" % MOST_EVENTS, b"%d" % TOMBSTONE_SECONDS, b"%d" % KEEP_SUMS_SECONDS,
-            b"%.3f" % (self._now() - keep_seconds), self._key("s", ""),
+            b"%.3f" % (now - keep_seconds), self._key("s", ""),
         )  # fmt: skip
         for at in range(0, len(rows), MAX_ROWS):
             part = rows[at : at + MAX_ROWS]

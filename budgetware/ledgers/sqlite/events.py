@@ -34,6 +34,9 @@ def record(
     connection: Connection, rows: Sequence[UsageRow], now: float, keep_seconds: float
 ) -> None:
     """Keep those that are new, add up what they say, and delete a few old ones."""
+    if not rows:
+        return
+    now = min(now, max(row.timestamp for row in rows))  # a service may have a clock of its own
     new = _new(connection, rows)
     values = [(row.holder, row.number, row.timestamp, row.text) for row in new]
     connection.executemany(_ADD, values)
