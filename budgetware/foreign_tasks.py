@@ -5,6 +5,7 @@ Not here: those that run here (`tasks`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidAmount, NoBudget
@@ -51,8 +52,11 @@ class ForeignTask:
                 block's own.
             NoBudget: it was terminated; nothing has changed.
         """
-        amounts = {known_dim(dim): _more(dim, value) for dim, value in limits.items()}
-        request = new_id()
+        self.raise_limits(limits, new_id())
+
+    def raise_limits(self, limits: Mapping[str, Any], request: str) -> None:
+        """The same, once for each request, whoever makes it."""
+        amounts = {dim: _more(dim, value) for dim, value in limits.items()}
 
         def add_all(ledger: Ledger) -> None:
             states = {state.node: state for state in _states(ledger, self.name)}
@@ -84,7 +88,7 @@ def _states(ledger: Ledger, name: str) -> list[NodeState]:
 def _more(dim: str, value: object) -> int:
     if dim in ("seconds", "millis"):
         raise InvalidAmount(f"top_up: {dim} of a shared task are each block's own")
-    units = to_units(dim, value, round_up=False)
+    units = to_units(known_dim(dim), value, round_up=False)
     if not units:
         raise InvalidAmount(f"top_up({dim}={show(value)}): give more than 0")
     return units

@@ -12,6 +12,7 @@ from .admission.parking import serve_cells
 from .admission.refusals import exceeded
 from .clock import parse_seconds
 from .errors import ConfigurationError, InvalidAmount, NoBudget
+from .ids import new_id
 from .kernel.budget import Limit
 from .kernel.carving import lending, raise_limit
 from .kernel.dims import ABOVE_MAX, BUILT_IN, declare, known_dim, show, to_units
@@ -99,15 +100,19 @@ def parse_limit(dim: str, value: LimitValue, share: Decimal | None) -> tuple[int
     return limit, warn
 
 
-def top_up(task: TaskBudget, limits: Mapping[str, Any]) -> None:
-    """Raise limits of an open task; all of them, or none."""
+def top_up(task: TaskBudget, limits: Mapping[str, Any], request: str | None = None) -> None:
+    """Raise limits of an open task; all of them, or none.
+
+    Args:
+        request: of a shared one: its limits are raised once for each; None: by this call.
+    """
     node = task.node
     if not limits:
         raise InvalidAmount("top_up raises nothing: name a limit, as in top_up(tokens=1_000)")
     amounts, time_ns = _parse_more(limits)
     if task.plan.shared and amounts:
         _check_shared(task, amounts)
-        top_up_shared(task, amounts)
+        top_up_shared(task, amounts, request or new_id())
         amounts = {}
     raised: list[Cell] = []
     try:
@@ -172,6 +177,8 @@ def _check_more(node: Node, amounts: Mapping[str, int], time_ns: int) -> None:
         cell = node.cells.get(dim)
         if cell is None or cell.limit is None:
             raise InvalidAmount(f"top_up: task {node.path!r} has no limit of {dim} to raise")
+        if cell.limit + more >= ABOVE_MAX:
+            raise InvalidAmount(f"top_up: {dim} of task {node.path!r} would be above 2**53 - 1")
         lenders = node.lent.get(dim, ())
         short = shortages([(dim, lending(cell, more), (lenders, (), False))], frozenset())
         if short:

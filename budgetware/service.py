@@ -353,6 +353,11 @@ class QuotaService:
         """
         self._life.close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was entered and left."""
+        return self._life.is_over
+
     def _check_open(self) -> None:
         if self._life.is_over:
             raise ConfigurationError("the service is closed: connect() again")

@@ -5,17 +5,19 @@ Not here: tasks (`tasks`), and leases (`ledgers`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from .accounts import acquire, release
 from .errors import ConfigurationError
-from .ids import new_id
+from .frames import current
 from .kernel.nodes import Node, QuotaCell
 from .ledgers.errands import Errand
 from .ledgers.leases import Lease
 from .ledgers.protocol import Ledger
 from .ledgers.terms import NodeState, Terms
+from .policies import policy_name
 from .runtime import Runtime
 from .shared_nodes import TASK, SharedNodes
 from .termination import latch
@@ -62,15 +64,35 @@ def define(task: TaskBudget, runtime: Runtime) -> list[NodeState]:
             "tokens=50_000"
         )
 
+    text = _facts(task, runtime)
+
     def define_all(ledger: Ledger) -> list[NodeState]:
         return [
             ledger.define(
-                key_of(task.name, dim), Terms("capacity", limit), "", idle_seconds=KEPT_SECONDS
+                key_of(task.name, dim), Terms("capacity", limit), text, idle_seconds=KEPT_SECONDS
             )
             for dim, (limit, _warn, _keep) in limits.items()
         ]
 
     return runtime.sharing().call(define_all)
+
+
+def _facts(task: TaskBudget, runtime: Runtime) -> str:
+    """What others are shown of it: as its first block was entered."""
+    named, outer = task.plan.principal, current.get(None)
+    if named is None and outer is not None and outer.principal is not None:
+        named = outer.principal.name
+    policy = policy_name(task.plan.policy)
+    return json.dumps({"policy": policy, "principal": named, "started": runtime.clock.time()})
+
+
+def read_facts(text: str) -> Mapping[str, Any]:
+    """The same, as far as it is told."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def attach(task: TaskBudget, runtime: Runtime, node: Node, states: list[NodeState]) -> None:
@@ -137,9 +159,8 @@ def _latch(node: Node, text: str) -> None:
     latch(node, dim or None, reason)
 
 
-def top_up(task: TaskBudget, amounts: Mapping[str, int]) -> None:
-    """Raise its limits in the ledger. Blocks."""
-    request = new_id()
+def top_up(task: TaskBudget, amounts: Mapping[str, int], request: str) -> None:
+    """Raise its limits in the ledger, once for each request. Blocks."""
     name = task.name
 
     def add_all(ledger: Ledger) -> list[NodeState]:

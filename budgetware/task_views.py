@@ -5,7 +5,7 @@ Not here: tasks themselves (`tasks`), and what a single one shows of itself (`st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from .ledgers.terms import NodeState
 from .policies import policy_name
 from .reports.times import as_time, stamp
 from .shared_nodes import TASK
+from .shared_tasks import read_facts
 from .statements import elapsed_ns, snapshot
 from .tasks import TaskBudget
 
@@ -98,7 +99,7 @@ def _view(task: TaskBudget) -> TaskView:
         node.path,
         None if frame.principal is None else frame.principal.name,
         policy_name(node.policy),
-        as_time(frame.runtime.clock.time() - elapsed_ns(task) / 1e9),
+        as_time(round(frame.runtime.clock.time() - elapsed_ns(task) / 1e9, 3)),
         task.plan.shared,
         None if latch is None else latch.reason,
         snapshot(task),
@@ -120,15 +121,27 @@ def _shared(runtime: Runtime) -> list[TaskView]:
     ]
 
 
-def _shared_view(name: str, states: Iterable[NodeState]) -> TaskView:
+def _shared_view(name: str, states: Sequence[NodeState]) -> TaskView:
     dims = {state.node.rpartition("/")[2]: _balance(state) for state in states}
-    latch = next((state.latch for state in states if state.latch), None)
+    latch = next((state.latch.partition("|")[2] for state in states if state.latch), None)
     worst = next((dim for dim, balance in dims.items() if balance.overrun), None)
-    verdict = Verdict("continue", None) if worst is None else Verdict("exhausted", worst)
+    verdict = Verdict("continue", None)
+    if worst is not None or latch is not None:
+        verdict = Verdict("exhausted", worst)
+    facts = read_facts(states[0].definition)
+    started = facts.get("started")
     return TaskView(
-        PREFIX + name, None, name, name, None, None, None, True, latch,  # noqa: FBT003
-        Snapshot(name, PREFIX + name, name, verdict, dims),
-    )  # fmt: skip
+        PREFIX + name,
+        None,
+        name,
+        name,
+        facts.get("principal"),
+        facts.get("policy"),
+        as_time(started) if isinstance(started, float) else None,
+        is_shared=True,
+        latched=latch,
+        snapshot=Snapshot(name, PREFIX + name, name, verdict, dims),
+    )
 
 
 def _balance(state: NodeState) -> Balance:

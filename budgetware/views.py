@@ -6,6 +6,7 @@ Not here: what calls draw (`requests`), and the registries themselves (`resource
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .accounts import acquire, release, waiting
@@ -125,7 +126,7 @@ def limit_dict(limit: QuotaLimit) -> dict[str, Any]:
     """A limit as a manifest writes it: money as text, a period by its name or in seconds."""
     values = {f.name: getattr(limit, f.name) for f in fields(limit)}
     shown = {
-        key: value if isinstance(value, int) or key == "period" else str(value)
+        key: value if isinstance(value, int) or key == "period" else f"{Decimal(str(value)):.6f}"
         for key, value in values.items()
         if value is not None
     }

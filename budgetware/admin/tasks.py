@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from ..errors import InvalidAmount
-from ..foreign_tasks import ForeignTask
+from ..foreign_tasks import PREFIX, ForeignTask
+from ..formats import visible
+from ..limits import top_up
 from ..tasks import TaskBudget
 from .bodies import only, text
 from .definitions import amounts
-from .failures import Failure, bad_request, not_found
+from .failures import Failure, bad_request, conflict, not_found
 from .operations import Answer, Call
+from .top_ups import KEPT_SECONDS
 
 MOST_REASON = 256
 MOST_ID = 128
@@ -33,7 +38,8 @@ def terminate_task(call: Call) -> Answer:
     reason = text(call.body, "reason", most=MOST_REASON)
     before = _find(call)
     _own(call, before).terminate(reason)
-    return Answer(_shown(call, before))
+    ended = {**before, "latched": before["latched"] or visible(reason), "verdict": "exhausted"}
+    return Answer(_shown(call, before, ended))
 
 
 def top_up_task(call: Call) -> Answer:
@@ -41,20 +47,35 @@ def top_up_task(call: Call) -> Answer:
     only(call.body, ("amounts", "request_id"), ("amounts", "request_id"))
     request_id = text(call.body, "request_id", most=MOST_ID)
     more = amounts(call.body["amounts"])
-    name = call.path("id")
+    view = _look(call)
+    name = f"{PREFIX}{view['name']}" if view and view["is_shared"] else call.path("id")
     asked = {"task": name, "amounts": {dim: _canonical(value) for dim, value in more.items()}}
     whose = f"{call.caller.principal or ''}/{request_id}"
-    return Answer(call.face.top_ups.once(whose, asked, lambda: _top_up(call, more)))
+    return Answer(call.face.top_ups.once(whose, asked, lambda: _top_up(call, more, whose, asked)))
 
 
-def _top_up(call: Call, more: dict[str, Any]) -> dict[str, Any]:
+def _top_up(call: Call, more: dict[str, Any], whose: str, asked: object) -> dict[str, Any]:
     before = _find(call)
     task = _own(call, before)
+    request = _request(call, whose, asked) if before["is_shared"] else None
     try:
-        task.top_up(**more)
+        if isinstance(task, ForeignTask):
+            task.raise_limits(more, request or whose)
+        else:
+            top_up(task, more, request)
     except InvalidAmount as error:
         raise bad_request(str(error), "amounts") from None
     return _shown(call, before)
+
+
+def _request(call: Call, whose: str, asked: object) -> str:
+    """Of a shared task: how the ledger knows the request, from whichever server it comes."""
+    text = json.dumps(asked, sort_keys=True)
+    key = f"top_up/{sha256(whose.encode()).hexdigest()}"
+    runtime = call.face.service.runtime
+    if runtime.call_ledger(lambda ledger: ledger.remember(key, text, KEPT_SECONDS)) != text:
+        raise conflict("this id came with another top-up before", "request_id")
+    return key
 
 
 def _canonical(value: object) -> object:
@@ -69,11 +90,14 @@ def _seen(call: Call) -> list[dict[str, Any]]:
 
 def _find(call: Call) -> dict[str, Any]:
     """The task of the path; one outside of the key's tree is not told from none there."""
-    name = call.path("id")
-    for view in _seen(call):
-        if view["id"] == name:
-            return view
-    raise _unknown(name)
+    view = _look(call)
+    if view is None:
+        raise _unknown(call.path("id"))
+    return view
+
+
+def _look(call: Call) -> dict[str, Any] | None:
+    return next((view for view in _seen(call) if view["id"] == call.path("id")), None)
 
 
 def _own(call: Call, view: dict[str, Any]) -> TaskBudget | ForeignTask:
@@ -84,9 +108,12 @@ def _own(call: Call, view: dict[str, Any]) -> TaskBudget | ForeignTask:
     return task
 
 
-def _shown(call: Call, before: dict[str, Any]) -> dict[str, Any]:
-    """As it stands now, or stood before it ended."""
-    return next((view for view in _seen(call) if view["id"] == before["id"]), before)
+def _shown(
+    call: Call, before: dict[str, Any], ended: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """As it stands now, or what is known of it where it has ended."""
+    found = next((view for view in _seen(call) if view["id"] == before["id"]), None)
+    return found or ended or before
 
 
 def _unknown(name: str) -> Failure:

@@ -6,12 +6,14 @@ import pkgutil
 import typer
 
 from . import commands
+from .group import Commands
 
 
 def make_app() -> typer.Typer:
     """Collect the commands, in the order of their names."""
     app = typer.Typer(
         name="budgetware",
+        cls=Commands,
         help="Budgets for agents: reserve before the call, settle after it, stop at the limit.",
         no_args_is_help=True,
         add_completion=False,

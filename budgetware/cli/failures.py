@@ -4,7 +4,7 @@ Not here: what fails.
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -48,7 +48,8 @@ def complain(message: str) -> None:
     """Print one line on stderr."""
     first, *more = message.splitlines() or [""]
     rest = f" (and {len(more)} more: see budgetware check)" if more else ""
-    typer.echo(f"budgetware: {visible(first)}{rest}", err=True)
+    with suppress(OSError):  # there is nowhere else to say so
+        typer.echo(f"budgetware: {visible(first)}{rest}", err=True)
 
 
 def _code_of(error: Exception) -> int:

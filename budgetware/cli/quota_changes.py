@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from budgetware.errors import InvalidAmount
-from budgetware.kernel.dims import check_name
+from budgetware.errors import BudgetwareError, InvalidAmount
+from budgetware.kernel.dims import BUILT_IN, check_name
 from budgetware.quotas import PrincipalDefinition, Resource, quota
 
 from .failures import Failure
 from .grammar import ALIASES, parse_quotas
+from .sources import Source
+from .tables import Table, part_of
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ class QuotaChange:
             raise InvalidAmount("nothing to set: give a limit, such as tokens=1M/day")
         return QuotaChange(principal, given, lifted, enforcement is None, parent, exempt)
 
+    def own_dims(self) -> frozenset[str]:
+        """The dimensions that get a quota and are not built in."""
+        return frozenset(self.limits) - frozenset(BUILT_IN)
+
     def of(self, known: PrincipalDefinition | None) -> PrincipalDefinition:
         """What the principal is afterwards.
 
@@ -83,3 +91,15 @@ class QuotaChange:
             quotas,
             None if exempt == "inherit" else exempt,
         )
+
+
+def dims_in_use(source: Source) -> frozenset[str]:
+    """The dimensions that some resource or principal has; none where that may not be seen."""
+    try:
+        overview = source.overview(_LOOK_SECONDS)
+    except (Failure, BudgetwareError):
+        return frozenset()
+    resources: list[Table] = overview.get("resources") or []
+    principals: list[Table] = overview.get("principals") or []
+    counted = {str(row.get("dim")) for row in resources}
+    return frozenset(counted.union(*(part_of(row, "dims") for row in principals)))

@@ -17,12 +17,13 @@ from typing import Any
 
 from budgetware import QuotaService, TaskBudget, connect, principal
 from budgetware.budgets import task_budget
-from budgetware.errors import InvalidAmount
+from budgetware.errors import ConfigurationError, InvalidAmount, ManifestError
 from budgetware.formats import amount_text, bytes_text, duration_text, parse_duration
 from budgetware.ids import new_id
 from budgetware.kernel.dims import from_units
 from budgetware.ledgers.addresses import MEMORY, ledger_at
-from budgetware.manifest import parse_manifest
+from budgetware.limits import parse_limits
+from budgetware.manifest import Manifest, Problem, parse_manifest
 from budgetware.process import ProcessResult, run_sync
 from budgetware.shared_tasks import key_of
 
@@ -124,8 +125,21 @@ def parse_budget(words: Sequence[str]) -> dict[str, Any]:
             raise InvalidAmount(f"--budget {word[:60]}: give DIM=VALUE, such as tokens=50k")
         if dim in limits:
             raise InvalidAmount(f"--budget: {dim} has two limits: give one of them")
-        limits[dim] = parse_duration(value) if dim == "seconds" else parse_value(value, dim)
+        limits[dim] = _limit_of(word, dim, value)
     return limits
+
+
+def _limit_of(word: str, dim: str, text: str) -> Any:
+    """A limit that a task takes; what is wrong with it names the option."""
+    try:
+        value = parse_duration(text) if dim == "seconds" else parse_value(text, dim)
+        parse_limits({dim: value}, share=None, keep=None)
+    except ConfigurationError as error:
+        said = str(error)
+        if said.startswith(f"{dim}="):  # which the option says already
+            said = said.partition(": ")[2]
+        raise InvalidAmount(f"--budget {word[:60]}: {said}") from None
+    return value
 
 
 def carry_out(order: RunOrder) -> Receipt:
@@ -139,6 +153,18 @@ def carry_out(order: RunOrder) -> Receipt:
     name = order.task or f"run-{new_id()[:8]}"
     with _manifest_for(order, name) as manifest, connect(manifest) as service:
         return _run(service, order, name, manifest)
+
+
+def _check_task(order: RunOrder, manifest: Manifest) -> None:
+    """Raise unless the task has limits: its own, or those of a template."""
+    if order.task is None or order.limits or order.task in manifest.budgets:
+        return
+    where = "there is no manifest" if order.manifest is None else f"{order.manifest} has none"
+    raise Failure(
+        f"--task {order.task}: no limit is given, and no template [budgets.{order.task}], as "
+        f"{where}: give a limit, such as -b tokens=50k, or the --manifest that has it",
+        MISUSED,
+    )
 
 
 def _run(service: QuotaService, order: RunOrder, name: str, manifest: Path | None) -> Receipt:
@@ -156,9 +182,7 @@ def _run(service: QuotaService, order: RunOrder, name: str, manifest: Path | Non
     whose: Any = nullcontext() if order.principal is None else principal(order.principal)
     with whose, scope as task:
         try:
-            result = run_sync(
-                order.command, input=order.input, env=environment, calls=1, **order.ceilings
-            )
+            result = run_sync(order.command, input=order.input, env=environment, **order.ceilings)
         except OSError as error:
             why = error.strerror or str(error)
             raise Failure(f"cannot start {order.command[0]}: {why}", MISUSED) from None
@@ -200,6 +224,7 @@ def _manifest_for(order: RunOrder, name: str) -> Generator[Path | None]:
     known = parse_manifest(text, None if order.manifest is None else str(order.manifest))
     if order.ledger is not None and known.ledger != MEMORY:
         raise Failure("the manifest names a ledger already: leave out --ledger", MISUSED)
+    _check_task(order, known)
     added = ""
     if order.ledger or known.ledger != MEMORY:
         added = "" if name in known.budgets else _template(name, order.limits)
@@ -208,11 +233,21 @@ def _manifest_for(order: RunOrder, name: str) -> Generator[Path | None]:
         return
     ledger = "" if order.ledger is None else f"ledger = {json.dumps(order.ledger)}\n"
     text = f"{ledger}{text}\n{added}"
-    parse_manifest(text)  # what is wrong in it is not said of a file that is about to go
+    _check_copy(text)
     with TemporaryDirectory(prefix="budgetware-") as folder:  # its owner's alone
         path = Path(folder) / "budgetware.toml"
         path.write_text(text, encoding="utf-8")
         yield path
+
+
+def _check_copy(text: str) -> None:
+    """Parse a manifest whose file is about to go: only what was typed can be wrong in it."""
+    try:
+        parse_manifest(text)
+    except ManifestError as error:
+        problems: Sequence[Problem] = error.__dict__.get("problems", ())
+        said = problems[0].message if problems else str(error)
+        raise Failure(f"--budget, --task or --ledger: {said}", MISUSED) from None
 
 
 def _read(manifest: Path) -> str:

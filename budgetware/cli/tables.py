@@ -1,4 +1,4 @@
-"""Tables for people: plain where the output is no terminal, and never acting on what they show.
+"""Text for people: plain where the output is no terminal, and never acting on what it shows.
 
 Names come from manifests, programs and other machines: they are shown as `Text`, escaped, so that
 neither Rich's markup nor a terminal's control sequences in them do anything.
@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from budgetware.formats import visible
@@ -26,29 +24,9 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def table(*columns: str) -> RichTable:
-    """Start a table; `>name` is aligned to the right, and like `|name` never broken."""
-    made = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        name = column.lstrip(">|")
-        is_right = column.startswith(">")
-        made.add_column(
-            Text(name),
-            justify="right" if is_right else "left",
-            no_wrap=name != column,
-            overflow="fold",
-        )
-    return made
-
-
 def text(value: object, style: str = "") -> Text:
     """Show a value; None as a dash."""
     return Text("-" if value is None else visible(str(value)), style=style)
-
-
-def add_row(to: RichTable, *cells: object, style: str = "") -> None:
-    """Add a row of values and texts."""
-    to.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in cells), style=style)
 
 
 def bar(

@@ -71,6 +71,14 @@ class UsageRows:
         return self.names == ("start", "end")
 
 
+def has_usage(report: UsageReport) -> bool:
+    """Whether anything happened in its time."""
+    total = report.total
+    counted = any(any(counts.values()) for counts in total.counters.values())
+    used = total.usage
+    return bool(used.calls or used.refused or used.units or total.sessions.started or counted)
+
+
 def _buckets(report: UsageReport) -> list[UsageRow]:
     return [
         UsageRow((stamp(b.start), stamp(b.end)), b.tally.usage, b.tally.sessions)

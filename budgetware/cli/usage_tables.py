@@ -4,26 +4,26 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from budgetware.formats import amount_text, count_text, duration_text
 from budgetware.reports import UsageReport, UsageTotals
 
-from .tables import add_row, bar, is_ascii, plural, say, table, text
-from .usage_rows import UsageRow, UsageRows
+from .columns import Column, Rows, drawn, long, number, word
+from .tables import bar, is_ascii, plural, say, text
+from .usage_rows import UsageRow, UsageRows, has_usage
 
 NOBODY = {"principal": "(nobody)", "task": "(no task)"}
 _FIRST = ("usd", "tokens")
 _LAST = ("input_tokens", "output_tokens")
-_NARROW = 100
+_TIMES = ("day", "hour")
 
 
 def print_usage(out: Console, report: UsageReport, found: UsageRows, limit: int | None) -> None:
     """Print a report: what it is of, its rows, at most `limit` of them, and their total."""
     say(out, _title(report))
     total = report.usage
-    if not (total.calls or total.refused or total.units or report.sessions.started):
+    if not has_usage(report):
         say(
             out,
             "nothing was used: programs record usage where they connect to this ledger; "
@@ -31,8 +31,7 @@ def print_usage(out: Console, report: UsageReport, found: UsageRows, limit: int 
         )
         return
     shown = found.rows if limit is None else found.rows[:limit]
-    dims = _dims(total, is_narrow=out.width < _NARROW)
-    out.print(_table(out, found, shown, total, dims))
+    _table(out, found, shown, total).print(out)
     hidden = len(found.rows) - len(shown)
     if hidden:
         say(out, f"… and {plural(hidden, 'row')} more: --limit shows them; the total is of all")
@@ -45,27 +44,33 @@ def _title(report: UsageReport) -> str:
     return f"usage of {whose}, {since} to {until} UTC"
 
 
-def _dims(total: UsageTotals, *, is_narrow: bool) -> list[str]:
+def _dims(total: UsageTotals) -> list[str]:
     """What there are columns for: what was charged, cost first; calls have their own."""
     charged = [dim for dim in total.units if dim != "calls"]
     first = [dim for dim in _FIRST if dim in charged]
-    last = [dim for dim in _LAST if dim in charged and not is_narrow]
-    own = sorted(set(charged) - set(_FIRST) - set(_LAST))
-    return [*first, *last, *(own[:1] if is_narrow else own)]
+    last = [dim for dim in _LAST if dim in charged]
+    return [*first, *last, *sorted(set(charged) - set(_FIRST) - set(_LAST))]
 
 
-def _table(
-    out: Console, found: UsageRows, shown: Sequence[UsageRow], total: UsageTotals, dims: list[str]
-) -> Table:
+def _columns(names: Sequence[str], total: UsageTotals, dims: Sequence[str]) -> list[Column]:
+    return [
+        *(word(name) if name in _TIMES else long(name) for name in names),
+        number("calls"),
+        number("refused", 2),
+        *(number(dim, _rank(dim)) for dim in dims),
+        *([number("waited", 3)] if total.wait_us else []),
+        drawn("share"),
+    ]
+
+
+def _rank(dim: str) -> int:
+    return 0 if dim in _FIRST else 5 if dim in _LAST else 4
+
+
+def _table(out: Console, found: UsageRows, shown: Sequence[UsageRow], total: UsageTotals) -> Rows:
     names = [found.bucket] if found.is_of_time else found.names
-    rows = table(
-        *(("|" if name in ("day", "hour") else "") + name for name in names),
-        ">calls",
-        ">refused",
-        *(f">{dim}" for dim in dims),
-        *([">waited"] if total.wait_us else []),
-        "|share",
-    )
+    dims = _dims(total)
+    rows = Rows(_columns(names, total, dims))
     measure = _measure(total)
     whole = float(max((row.weight[measure] for row in found.rows), default=0))
     for row in shown:
@@ -73,10 +78,10 @@ def _table(
         style = "" if row.usage.calls or row.usage.refused or row.charged else "dim"
         share = float(row.weight[measure]) / whole if whole > 0 else 0.0
         drawn = bar(share, style="blue", ascii_only=is_ascii(out))
-        add_row(rows, *cells, *_numbers(row.usage, total, dims), drawn, style=style)
+        rows.add(*cells, *_numbers(row.usage, total, dims), drawn, style=style)
     rows.add_section()
     empty = [""] * (len(names) - 1)
-    add_row(rows, "total", *empty, *_numbers(total, total, dims), "", style="bold")
+    rows.add("total", *empty, *_numbers(total, total, dims), "", style="bold")
     return rows
 
 

@@ -52,7 +52,7 @@ async def test_an_unknown_principal_is_404_and_never_zeros(app: Any, name: str, 
 async def test_quotas_are_shown_as_they_are_put(app: Any) -> None:
     quotas = {
         "tokens": {**DAY, "max": 50, "enforcement": {"type": "throttle", "max_wait": 5.0}},
-        "usd": {"type": "capacity", "value": "12.5", "enforcement": "reject"},
+        "usd": {"type": "capacity", "value": "12.500000", "enforcement": "reject"},
         "calls": {
             "type": "concurrency",
             "value": 3,

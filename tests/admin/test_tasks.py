@@ -266,6 +266,64 @@ async def test_shared_tasks_of_other_processes_are_topped_up_and_ended(tmp_path:
     assert answers[1].json()["dims"]["tokens"]["limit"] == 10
 
 
+async def test_a_request_counts_once_for_a_shared_task_whichever_server_it_reaches(
+    tmp_path: Path,
+) -> None:
+    ledger = f"sqlite:///{tmp_path}/shared.db"
+    limits: list[int] = []
+    async with connect(ledger=ledger) as there, there.task_budget("job", tokens=5, shared=True):
+        for _server in range(3):
+            async with connect(ledger=ledger) as here:
+                app = admin.app(here, keys=KEYS)
+                async with asking(app) as client:
+                    await soon(lambda here=here: len(here.tasks()) == 1)  # type: ignore[misc]
+                    path = "/api/sys/tasks/shared:job/top_up"
+                    answer = await client.post(path, json=FIVE)
+                    limits.append(answer.json()["dims"]["tokens"]["limit"])
+                    other = {**FIVE, "amounts": {"tokens": 6}}
+                    assert (await client.post(path, json=other)).status_code == 409
+    assert limits == [10, 10, 10]
+
+
+async def test_a_shared_task_is_its_principals_also_elsewhere(tmp_path: Path) -> None:
+    ledger = f"sqlite:///{tmp_path}/shared.db"
+    async with connect(ledger=ledger) as here, connect(ledger=ledger) as there:
+        await anyio.to_thread.run_sync(lambda: here.define_principal("team"))
+        async with (
+            asking(admin.app(here, keys=KEYS), "team-eyes") as client,
+            there.task_budget("job", tokens=5, shared=True, principal="team"),
+        ):
+            await soon(lambda: len(here.tasks()) == 1)
+            [task] = (await client.get("/api/sys/tasks")).json()["tasks"]
+    assert (task["principal"], task["policy"]) == ("team", "reject")
+    assert task["started_at"].endswith("Z")
+
+
+async def test_a_task_that_was_terminated_is_shown_so(app: Any) -> None:
+    answers: list[Any] = []
+
+    async def end(task: TaskBudget) -> None:
+        async with asking(app) as client:
+            answers.append(await client.post(path_of(task, "/terminate"), json={"reason": "why"}))
+
+    async def run(group: anyio.abc.TaskGroup) -> None:
+        async with task_budget("long", tokens=5) as task:
+            group.start_soon(end, task)
+            await anyio.sleep(DEADLINE_SECONDS)
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(BudgetTerminated):
+            await run(group)
+    assert (answers[0].json()["latched"], answers[0].json()["verdict"]) == ("why", "exhausted")
+
+
+async def test_a_limit_is_never_above_the_largest_amount(app: Any) -> None:
+    body = {"amounts": {"tokens": 2**53 - 1}, "request_id": "r1"}
+    async with asking(app) as client, task_budget("long", tokens=5) as task:
+        assert (await client.post(path_of(task, "/top_up"), json=body)).status_code == 400
+        assert task.snapshot()["tokens"].limit == 5
+
+
 async def soon(is_so: Callable[[], bool]) -> None:
     """Wait until it is so, looking in a worker thread."""
     with anyio.fail_after(DEADLINE_SECONDS):

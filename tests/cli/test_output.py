@@ -22,6 +22,9 @@ COMMANDS = [
 ]
 
 
+FULL = Path("/dev/full")
+
+
 @pytest.fixture
 def long_ledger(tmp_path: Path) -> str:
     """More than a pipe holds."""
@@ -48,6 +51,87 @@ def test_a_pipe_that_closes_is_no_failure_to_shout_about(
         shouted = process.stderr.read()
     assert process.wait(30) in (0, 1)
     assert shouted == b""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device here")
+@pytest.mark.parametrize("command", [*COMMANDS, ("verify",), ("--help",), ("run",)], ids=" ".join)
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    ledger: str, command: tuple[str, ...]
+) -> None:
+    last = {"verify": (ledger,), "--help": (), "run": ("--", "echo", "hello")}
+    arguments = last.get(command[0], ("--ledger", ledger))
+    with FULL.open("w") as full:
+        found = subprocess.run(
+            program(*command, *arguments),
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert found.returncode == 1
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("budgetware: the output cannot be written: ")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device here")
+def test_errors_that_cannot_be_written_keep_their_exit_code() -> None:
+    with FULL.open("w") as full:
+        found = subprocess.run(
+            program("quta"), env=environment(), stderr=full, timeout=50, check=False
+        )
+    assert found.returncode == 2
+
+
+def test_output_that_is_closed_is_no_failure(ledger: str) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *program("usage", "--ledger", ledger)]
+    found = subprocess.run(
+        command, env=environment(), stderr=subprocess.PIPE, timeout=50, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("quta",), "no such command 'quta'"),
+        (("quota", "show"), "missing argument 'PRINCIPAL' (see budgetware quota show --help)"),
+        (("resource", "define", "x"), "missing option '--limit'"),
+        (("usage", "--nope"), "no such option: --nope"),
+        (("usage", "--since"), "'--since' requires an argument"),
+        (("top", "--interval", "x"), "invalid value for '--interval'"),
+        (("check", "a", "b"), "got unexpected extra argument"),
+        (("demo", "--price", "x"), "'x' is no amount of dollars"),
+        (("serve", "--port", "\x1b[31m"), "invalid value for '--port'"),
+    ],
+)
+def test_arguments_that_cannot_be_read_are_one_line(command: tuple[str, ...], said: str) -> None:
+    result = run(*command, COLUMNS="40")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("budgetware: ")
+    assert said in line
+    assert "--help)" in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("command", [(), ("quota",), ("resource",)])
+def test_a_group_alone_shows_its_help(command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert "Commands" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("quota", "set"), ("resource", "define"), ("resource", "update"), ("resource", "delete")],
+    ids=" ".join,
+)
+def test_help_says_when_others_hear_of_a_change(command: tuple[str, ...]) -> None:
+    said = " ".join(run(*command, "--help").stdout.split())
+    assert "same ledger" in said
+    assert "within about a second" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

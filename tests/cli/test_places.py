@@ -69,6 +69,7 @@ def test_a_ledger_that_is_away_is_told(command: tuple[str, ...]) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("budgetware: ")
+    assert line.endswith("see whether it runs there, and whether the address is right")
     assert "sesame" not in line
 
 
@@ -80,6 +81,26 @@ def test_what_is_no_ledger_is_told(address: str, code: int) -> None:
     result = run("resource", "list", "--ledger", address)
     assert (result.exit_code, result.stdout) == (code, "")
     assert len(result.stderr.splitlines()) == 1
+    assert "sesame" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("foo://x", "ledger=foo://…"),
+        ("postgres://me:sesame@x", "ledger=postgres://…"),
+        ("me:sesame@x", "ledger=me:…"),
+        (":sesame@x", "ledger=…"),
+        ("budgetware.db", "ledger='budgetware.db'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("resource", "list", "--ledger"), ("verify",)], ids=" ".join)
+def test_no_ledger_is_told_by_its_scheme_and_no_password(
+    command: tuple[str, ...], address: str, shown: str
+) -> None:
+    result = run(*command, address)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"budgetware: {shown}: this is no address of a ledger" in result.stderr
     assert "sesame" not in result.stderr
 
 

@@ -181,6 +181,22 @@ def test_bad_name_is_misuse(ledger: str) -> None:
     assert result.stderr.rstrip("\n").isprintable()
 
 
+def test_a_new_dimension_is_noted_once(ledger: str) -> None:
+    first = run("quota", "set", "alice", "foo=3", "--ledger", ledger)
+    assert first.exit_code == 0
+    (line,) = first.stderr.splitlines()
+    assert line.startswith("budgetware: note: foo is a new dimension")
+    assert run("quota", "set", "ops", "foo=4", "--ledger", ledger).stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [("foo=3", "--json"), ("calls=3",), ("cpu=10s",)])
+def test_programs_and_built_in_dimensions_get_no_note(
+    ledger: str, arguments: tuple[str, ...]
+) -> None:
+    result = run("quota", "set", "alice", *arguments, "--ledger", ledger)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 MANIFEST = """
 ledger = "sqlite:///{folder}/budgetware.db"
 [principals.alice.quotas]

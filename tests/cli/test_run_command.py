@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from budgetware import Capacity, connect
+from budgetware import Capacity, charge, connect, principal
 from tests.cli.command_line import document_of, environment, program, run_program
 from tests.cli.command_line import run as run_here
 
@@ -65,7 +65,7 @@ def test_receipt_as_json_is_the_last_line() -> None:
     assert (receipt["exit_code"], receipt["stopped_by"]) == (0, None)
     assert receipt["cpu_micros"] > 0
     assert receipt["task"]["dims"]["tokens"]["limit"] == 5_000
-    assert receipt["task"]["dims"]["calls"]["spent"] == 1
+    assert receipt["task"]["dims"]["tokens"]["spent"] == 0
 
 
 @pytest.mark.parametrize(
@@ -110,15 +110,18 @@ def test_what_is_written_may_be_any_bytes() -> None:
 def test_principal_pays_and_is_refused_in_the_end() -> None:
     address = "sqlite:///ledger.db"
     with connect(ledger=address) as service:
-        service.define_principal("alice", quotas={"calls": Capacity(1)})
+        service.define_principal("alice", quotas={"cpu_micros": Capacity(60_000_000)})
     arguments = ("--ledger", address, "--principal", "alice", *python("print('ran')"))
-    first, second = run(*arguments), run(*arguments)
+    first = run(*arguments)
     assert (first.returncode, first.stdout) == (0, "ran\n")
+    with connect(ledger=address), principal("alice"):
+        charge(cpu_micros=60_000_000)
+    second = run(*arguments)
     assert (second.returncode, second.stdout) == (1, "")
     (line,) = second.stderr.splitlines()
-    assert "principal 'alice' has 0 of 1 calls left" in line
+    assert "principal 'alice' has 0 of 60000000 cpu_micros left" in line
     report = document_of(run_here("usage", "--ledger", address, "--json"))
-    assert (report["usage"]["calls"], report["usage"]["refused"]) == (1, 1)
+    assert (report["usage"]["calls"], report["usage"]["refused"]) == (2, 1)
 
 
 def test_a_program_pays_from_the_same_task() -> None:
@@ -131,6 +134,45 @@ def test_a_program_pays_from_the_same_task() -> None:
         run_here("usage", "--ledger", "sqlite:///ledger.db", "--principal", "alice", "--json")
     )
     assert report["usage"]["charged"]["tokens"] == 120
+
+
+def test_calls_are_those_of_the_program_alone() -> None:
+    code = CHILD.replace("charge(tokens=120)", "[charge(calls=1) for _ in range(3)]")
+    found = run("-b", "calls=3", "--ledger", "sqlite:///ledger.db", *python(code))
+    assert (found.returncode, found.stdout) == (0, "")
+    assert "calls 3 of 3" in found.stderr.splitlines()[-1]
+    assert "calls 0 of 5" in run("-b", "calls=5", "--", "true").stderr
+
+
+LEDGERS = [(), ("--ledger", "sqlite:///ledger.db")]
+
+
+@pytest.mark.parametrize("ledger", LEDGERS, ids=["in memory", "on a ledger"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-b", "calls=0"), "--budget calls=0: a limit is at least 1"),
+        (("-b", "usd=0"), "--budget usd=0: a limit is at least 0.000001 dollars"),
+        (("-b", "token=5"), "--budget token=5: unknown dimension 'token'; did you mean 'tokens'"),
+        (("-b", "seconds=0"), "--budget seconds=0: '0' is no duration"),
+        (("--task", "unknowntask"), "--task unknowntask: no limit is given, and no template"),
+    ],
+)
+def test_what_is_wrong_with_an_option_names_it(
+    ledger: tuple[str, ...], arguments: tuple[str, ...], said: str
+) -> None:
+    found = run_here("run", *ledger, *arguments, "--", "true")
+    assert (found.exit_code, found.stdout) == (2, "")
+    (line,) = found.stderr.splitlines()
+    assert line.startswith(f"budgetware: {said}")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_task_that_a_manifest_does_not_have_names_the_manifest() -> None:
+    Path("budgetware.toml").write_text("[budgets.research]\ntokens = 5_000\n")
+    found = run_here("run", "--task", "reserch", "--", "true")
+    assert found.exit_code == 2
+    assert "as budgetware.toml has none" in found.stderr
 
 
 def test_a_program_is_told_of_the_manifest_and_its_template() -> None:

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from budgetware.cli.columns import Column
 from budgetware.cli.failures import Failure
 from budgetware.cli.top.drawing import draw, fit
 from budgetware.cli.top.keys import decode
 from budgetware.cli.top.screen import fetch
-from budgetware.cli.top.sections import Column, section_of
+from budgetware.cli.top.sections import section_of
 from budgetware.cli.top.state import SECTIONS, SORTS, State
 
 NAMES = st.sampled_from([*"qsrpthowa1234gGjk? ", "up", "down", "page_up", "page_down", "tab", "x"])

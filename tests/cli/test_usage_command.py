@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from budgetware import charge, connect, reserve, task_budget
+from budgetware import charge, connect, principal, reserve, task_budget
 from budgetware.cli.usage_rows import UsageRows, safe_cell
 from budgetware.cli.usage_tables import print_usage
 from budgetware.reports import UsageBucket, UsageGroup, UsageReport, UsageTally, UsageTotals
@@ -175,6 +175,29 @@ def test_nothing_used_says_what_to_do(tmp_path: Path) -> None:
     assert "--since" in result.stdout
 
 
+@pytest.mark.parametrize("options", [(), ("--json",), ("--csv",)])
+def test_unknown_principal_is_refused(ledger: str, options: tuple[str, ...]) -> None:
+    result = run("usage", "--ledger", ledger, "--principal", "nobody", *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "unknown principal 'nobody'" in line
+
+
+def test_principal_without_a_definition_is_known_by_its_events(ledger: str) -> None:
+    with service_at(ledger), principal("guest"), task_budget("t", calls=5):
+        charge(tokens=3)
+    document = document_of(run("usage", "--ledger", ledger, "--principal", "guest", "--json"))
+    assert document["usage"]["charged"]["tokens"] == 3
+
+
+def test_principal_that_has_used_nothing_is_no_failure(ledger: str) -> None:
+    with service_at(ledger) as service:
+        service.define_principal("idle")
+    result = run("usage", "--ledger", ledger, "--principal", "idle")
+    assert result.exit_code == 0
+    assert "nothing was used" in result.stdout
+
+
 def test_counters_are_a_line_each(ledger: str) -> None:
     with service_at(ledger) as service:
         service.count("bundle_builds", requested=2)
@@ -190,7 +213,11 @@ def test_counters_are_a_line_each(ledger: str) -> None:
         (("--since", "7"), "7d or 12h"),
         (("--since", "2026-13-01"), "7d or 12h"),
         (("--since", "2026-02-01T25:00:00Z"), "7d or 12h"),
-        (("--since", "1960-01-01"), "7d or 12h"),
+        (("--since", "1960-01-01"), "that is too long ago"),
+        (("--since", "100000d"), "that is too long ago"),
+        (("--since", "25000d"), "that is too long ago"),
+        (("--since", "0d"), "7d or 12h"),
+        (("--until", "9999-12-31T23:59:59.999999Z"), "that is too far ahead"),
         (("--since", "9" * 5_000), "7d or 12h"),
         (("--since", "20y"), "7d or 12h"),
         (("--since", "1990-01-01", "--by", "hour"), "10,000"),
@@ -210,6 +237,9 @@ def test_misuse_exits_2_in_one_line(ledger: str, arguments: tuple[str, ...], sai
 def test_what_typer_checks_is_misuse_too(ledger: str, arguments: tuple[str, ...]) -> None:
     result = run("usage", "--ledger", ledger, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"budgetware: invalid value for '{arguments[0]}': ")
+    assert line.endswith("(see budgetware usage --help)")
 
 
 def test_window_may_be_given_as_rfc_3339(ledger: str) -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from budgetware.errors import ManifestError
@@ -29,6 +27,8 @@ from budgetware.manifest import (
 )
 from budgetware.policies import Policy, policy_name
 from budgetware.quotas import Concurrency, PrincipalDefinition, Rate, Resource
+
+from ..columns import Rows, long
 
 WRONG = 1
 MISUSED = 2
@@ -86,15 +86,14 @@ def _print_summary(file: str, manifest: Manifest) -> None:
         _budgets_table(manifest.budgets),
         _principals_table(manifest.principals),
     ):
-        if table.row_count:
-            console.print(table)
+        if len(table):
+            table.print(console)
 
 
-def _resources_table(manifest: Manifest) -> Table:
+def _resources_table(manifest: Manifest) -> Rows:
     table = _table("resource", "counts", "limit", "when short", "parent")
     for resource in manifest.resources:
-        _add(
-            table,
+        table.add(
             resource.name,
             resource.dim or resource.units,
             _limit_text(resource),
@@ -104,16 +103,16 @@ def _resources_table(manifest: Manifest) -> Table:
     return table
 
 
-def _budgets_table(budgets: Mapping[str, Template]) -> Table:
+def _budgets_table(budgets: Mapping[str, Template]) -> Rows:
     table = _table("budget", "limits", "options")
     for name, template in budgets.items():
         limits = [f"{dim} {_value_text(dim, given)}" for dim, given in template.limits.items()]
         options = [f"{key} {_option_text(given)}" for key, given in template.options.items()]
-        _add(table, name, ", ".join(limits), ", ".join(options))
+        table.add(name, ", ".join(limits), ", ".join(options))
     return table
 
 
-def _principals_table(principals: tuple[PrincipalDefinition, ...]) -> Table:
+def _principals_table(principals: tuple[PrincipalDefinition, ...]) -> Rows:
     table = _table("principal", "quotas", "exempt", "parent")
     for principal in principals:
         quotas = [
@@ -121,20 +120,12 @@ def _principals_table(principals: tuple[PrincipalDefinition, ...]) -> Table:
             for dim, quota in principal.quotas.items()
         ]
         exempt = {None: "", True: "yes", False: "no"}[principal.exempt]
-        _add(table, principal.name, "; ".join(quotas), exempt, principal.parent or "")
+        table.add(principal.name, "; ".join(quotas), exempt, principal.parent or "")
     return table
 
 
-def _table(*names: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    """Rich reads markup into a plain str."""
-    table.add_row(*(Text(cell) for cell in cells))
+def _table(*names: str) -> Rows:
+    return Rows([long(name) for name in names])
 
 
 def _limit_text(resource: Resource) -> str:

@@ -11,13 +11,14 @@ import typer
 from budgetware.formats import amount_text, bytes_text, duration_text
 from budgetware.kernel.dims import check_name
 
-from ..failures import MISUSED, Failure, misuse
+from ..columns import Rows, drawn, long, number, word
+from ..failures import MISUSED, Failure, complain, misuse
 from ..grammar import period_text
 from ..options import Enforcement, JsonOption
 from ..places import Place, located
-from ..quota_changes import QuotaChange
+from ..quota_changes import QuotaChange, dims_in_use
 from ..sources import Source, open_source
-from ..tables import add_row, bar, console, is_ascii, print_json, say, share_of, table
+from ..tables import bar, console, is_ascii, print_json, say, share_of
 
 WINDOWS = {"capacity": "in all", "concurrency": "at once"}
 
@@ -75,7 +76,10 @@ def set_quotas(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Set quotas of a principal, in effect at once; what is not named stays as it is."""
+    """Set quotas of a principal; what is not named stays as it is.
+
+    Other processes on the same ledger hear of it within about a second.
+    """
     if exempt is not None and inherit_exempt:
         raise Failure("--inherit-exempt contradicts --exempt and --no-exempt: give one", MISUSED)
     with misuse():
@@ -88,8 +92,11 @@ def set_quotas(
             exempt="inherit" if inherit_exempt else exempt,
         )
     with closing(open_source(place, "change")) as source:
+        unused = frozenset[str]() if json else change.own_dims() - dims_in_use(source)
         source.put_principal(change.of(source.principal(principal)))
         usage = _usage(source, principal)
+    for dim in sorted(unused):
+        complain(f"note: {dim} is a new dimension: nothing counts it until a program charges {dim}")
     _show(usage, as_json=json)
 
 
@@ -110,11 +117,20 @@ def _show(usage: dict[str, Any], *, as_json: bool) -> None:
         return
     out = console()
     quotas: dict[str, dict[str, Any]] = usage.get("quotas", {})
-    shown = table("quota", ">limit", "|", ">used", ">reserved", ">remaining", "|")
+    shown = Rows(
+        (
+            long("quota"),
+            number("limit"),
+            word(""),
+            number("used"),
+            number("reserved", 1),
+            number("remaining"),
+            drawn(),
+        )
+    )
     for dim, row in quotas.items():
         share = share_of(row.get("used"), row.get("limit"))
-        add_row(
-            shown,
+        shown.add(
             dim,
             amount_text(dim, row.get("limit")),
             _window(row),
@@ -123,7 +139,7 @@ def _show(usage: dict[str, Any], *, as_json: bool) -> None:
         )
     say(out, f"principal {usage['principal']}")
     if quotas:
-        out.print(shown)
+        shown.print(out)
     else:
         say(out, f"no quotas: budgetware quota set {usage['principal']} tokens=1M/day sets one")
     say(out, *_facts(usage))

@@ -5,13 +5,14 @@ Not here: what is enforced (`budgetware.resources`).
 
 import sys
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from budgetware.formats import amount_text, count_text, duration_text
 from budgetware.kernel.dims import check_name
 
+from ..columns import Rows, drawn, long, number, word
 from ..failures import MISUSED, Failure, misuse
 from ..grammar import limit_text
 from ..options import Enforcement, JsonOption
@@ -20,7 +21,6 @@ from ..resource_changes import definition_of, edits_of
 from ..sources import open_source
 from ..tables import (
     Table,
-    add_row,
     bar,
     console,
     is_ascii,
@@ -29,7 +29,6 @@ from ..tables import (
     print_json,
     say,
     share_used,
-    table,
 )
 
 NAME = Annotated[str, typer.Argument(metavar="NAME")]
@@ -75,19 +74,28 @@ def list_resources(place: Place, *, json: JsonOption = False) -> None:
     if not found:
         say(out, f"no resources in {shown}: budgetware resource define NAME --limit 90k/minute")
         return
-    rows = table(
-        "resource", "limit", ">used", ">held", ">left", "|", ">waiting", "|if short", ">rev"
+    rows = Rows(
+        (
+            long("resource"),
+            long("limit"),
+            number("used", 2),
+            number("held", 3),
+            number("left"),
+            drawn(),
+            number("waiting", 1),
+            word("if short", 4),
+            number("rev", 5),
+        )
     )
     for row in found:
         _add(rows, row, ascii_only=is_ascii(out))
-    out.print(rows)
+    rows.print(out)
 
 
-def _add(rows: Any, row: Table, *, ascii_only: bool) -> None:
+def _add(rows: Rows, row: Table, *, ascii_only: bool) -> None:
     dim, balance = row.get("dim"), part_of(row, "balance")
     share = share_used(balance)
-    add_row(
-        rows,
+    rows.add(
         row["name"],
         limit_text(part_of(row, "limit"), dim),
         *(amount_text(dim, balance.get(key)) for key in ("spent", "reserved", "remaining")),
@@ -125,7 +133,10 @@ def define_resource(
     units: Annotated[str | None, typer.Option(metavar="WORD", help="For many, as tokens.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Add a shared resource; calls may draw on it at once."""
+    """Add a shared resource.
+
+    Calls may draw on it at once; those of other processes on the same ledger within about a second.
+    """
     with misuse():
         resource = definition_of(
             name,
@@ -159,7 +170,9 @@ def update_resource(
     units: Annotated[str | None, typer.Option(metavar="WORD", help="For many, as tokens.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Change a resource, in effect at once; what was used stays used.
+    """Change a resource; what was used stays used.
+
+    Other processes on the same ledger hear of it within about a second.
 
     Its kind, dimension and parent cannot change: delete it, and define it again.
     """
@@ -188,7 +201,10 @@ def delete_resource(
     expected_revision: EXPECTED = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Take a resource out: whoever waits for it, or draws on it later, is refused."""
+    """Take a resource out: whoever waits for it, or draws on it later, is refused.
+
+    Other processes on the same ledger hear of it within about a second.
+    """
     with misuse():
         check_name("resource", name)
     with closing(open_source(place, "change")) as source:
@@ -216,8 +232,7 @@ def _show(row: Table, *, as_json: bool) -> None:
     dim, balance = row.get("dim"), part_of(row, "balance")
     wait = row.get("max_wait")
     say(out, f"resource {row['name']}, revision {row.get('revision')}")
-    rows = table("", "")
-    for label, value in (
+    facts = (
         ("limit", limit_text(part_of(row, "limit"), dim)),
         ("counts", dim or row.get("units")),
         ("parent", row.get("parent")),
@@ -229,7 +244,7 @@ def _show(row: Table, *, as_json: bool) -> None:
         ("set aside", amount_text(dim, balance.get("granted"))),
         ("left", amount_text(dim, balance.get("remaining"))),
         ("debt", amount_text(dim, balance.get("overrun"))),
-    ):
-        add_row(rows, label, value)
-    rows.show_header = False
-    out.print(rows)
+    )
+    block = Rows([long(label) for label, _ in facts])
+    block.add(*(value for _, value in facts))
+    block.print_stacked(out)

@@ -18,10 +18,10 @@ from ..failures import MISUSED, Failure, misuse
 from ..moments import parse_moment
 from ..options import JsonOption
 from ..places import Place, located
-from ..sources import open_source
+from ..sources import Source, open_source
 from ..sources.source import Question
 from ..tables import console, print_json
-from ..usage_rows import UsageRows, as_csv
+from ..usage_rows import UsageRows, as_csv, has_usage
 from ..usage_tables import print_usage
 
 
@@ -72,6 +72,8 @@ def usage(
     question = _question(since, until, words, principal)
     with closing(open_source(place, "read")) as source:
         report = source.report(question)
+        if principal is not None and not has_usage(report):
+            _require_known(source, principal)
     if json:
         print_json(report.to_dict())
         return
@@ -81,6 +83,15 @@ def usage(
         typer.echo(as_csv(kept).encode(), nl=False)
     else:
         print_usage(console(), report, found, limit)
+
+
+def _require_known(source: Source, principal: str) -> None:
+    """Raise `Failure` for a principal that nobody knows."""
+    if source.resource_usage(principal) is None:
+        raise Failure(
+            f"unknown principal {principal!r} in {source.shown}: it has no quota, and used nothing "
+            "in this time: check its name, or look further back with --since"
+        )
 
 
 def _question(since: str, until: str, by: tuple[str, ...], principal: str | None) -> Question:

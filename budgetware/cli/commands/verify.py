@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from budgetware.errors import BudgetwareError, ConfigurationError
@@ -20,6 +18,8 @@ from budgetware.ledgers.addresses import ledger_at
 from budgetware.ledgers.protocol import Ledger
 from budgetware.ledgers.terms import Difference, NodeState
 from budgetware.shared_principals import PRINCIPAL
+
+from ..columns import Rows, long, number
 
 WRONG = 1
 MISUSED = 2
@@ -92,18 +92,26 @@ def _print_json(
 
 def _print(address: str, states: Sequence[NodeState], differences: Sequence[Difference]) -> None:
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("node", "limit", "used", "leased", "stranded", "debt", "holders"):
-        table.add_column(name, justify="left" if name == "node" else "right")
+    rows = Rows(
+        (
+            long("node"),
+            number("limit"),
+            number("used"),
+            number("leased", 2),
+            number("stranded", 3),
+            number("debt", 1),
+            number("holders", 4),
+        )
+    )
     for state in states:
         if state.node.startswith(PRINCIPAL) and state.node.count("/") == 1:
             continue  # it has no balance of its own
         numbers = (
             state.terms.value, state.used, state.out, state.stranded, state.debt, state.holders
         )  # fmt: skip
-        table.add_row(Text(state.node), *(f"{number:,}" for number in numbers))
+        rows.add(state.node, *(f"{number:,}" for number in numbers))
     if states:
-        console.print(table)
+        rows.print(console)
     for found in differences:
         console.print(
             Text(

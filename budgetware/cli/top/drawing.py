@@ -10,12 +10,11 @@ from rich.text import Text
 
 from budgetware.formats import rate_text, visible
 
+from ..columns import GAP, LEAST_TEXT, Column
 from ..tables import is_ascii, text
-from .sections import Column, Section, activity_of, by_principal, section_of, tables_of
+from .sections import Section, activity_of, by_principal, section_of, tables_of
 from .state import HELP, SECTIONS, SORTS, State
 
-_GAP = 2
-_LEAST_TEXT = 12
 _WHOLE = 1_000
 _HEAD_LINES = 4
 _FOOT_LINES = 1
@@ -108,7 +107,7 @@ def fitted(section: Section, width: int, offset: int = 0, page: int | None = Non
         for place, column in enumerate(section.columns)
     ]
     fits = fit(section.columns, widths, width)
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for place, cells in fits.items():
         column = section.columns[place]
         made.add_column(
@@ -128,7 +127,7 @@ def fit(columns: Sequence[Column], widths: Sequence[int], width: int) -> dict[in
     fits = {place: min(widths[place], _least(columns[place])) for place in range(len(columns))}
 
     def spare() -> int:
-        return width - sum(fits.values()) - _GAP * (len(fits) - 1)
+        return width - sum(fits.values()) - GAP * (len(fits) - 1)
 
     while len(fits) > 1 and spare() < 0:
         del fits[max(list(fits)[1:], key=lambda place: (columns[place].rank, place))]
@@ -139,7 +138,7 @@ def fit(columns: Sequence[Column], widths: Sequence[int], width: int) -> dict[in
 
 
 def _least(column: Column) -> int:
-    return _LEAST_TEXT if column.is_text else _WHOLE
+    return LEAST_TEXT if column.is_text else _WHOLE
 
 
 def _help() -> Table:

@@ -8,38 +8,12 @@ from rich.text import Text
 
 from budgetware.formats import amount_text, count_text, duration_text, rate_text
 
+from ..columns import Column, long, number, word
 from ..grammar import limit_text
 from ..tables import Table, bar, part_of, share_used, text
 
 _RED, _YELLOW = "red", "yellow"
 _STYLES = {"exhausted": _RED, "warn": _YELLOW, "terminated": _RED}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column.
-
-    Attributes:
-        rank: where the terminal is narrow, those of the highest go first.
-        is_text: it may be shortened.
-    """
-
-    name: str
-    rank: int = 0
-    is_right: bool = False
-    is_text: bool = False
-
-
-def _word(name: str, rank: int = 0) -> Column:
-    return Column(name, rank)
-
-
-def _long(name: str, rank: int = 0) -> Column:
-    return Column(name, rank, is_text=True)
-
-
-def _number(name: str, rank: int = 0) -> Column:
-    return Column(name, rank, is_right=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +90,14 @@ def first_section(overview: Table) -> str:
 
 def _tasks(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
     columns = (
-        _long("task"),
-        _word("state", 1),
-        _number("used"),
-        _word("", 2),
-        _long("balances", 1),
-        _long("principal", 3),
-        _word("policy", 5),
-        _word("id", 6),
+        long("task"),
+        word("state", 1),
+        number("used"),
+        word("", 2),
+        long("balances", 1),
+        long("principal", 3),
+        word("policy", 5),
+        word("id", 6),
     )
     rows: list[Row] = []
     for task in tables_of(overview, "tasks"):
@@ -158,15 +132,15 @@ def _tasks(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
 
 def _resources(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
     columns = (
-        _long("resource"),
-        _number("waiting"),
-        _long("limit", 2),
-        _number("used"),
-        _word("", 2),
-        _number("spent", 1),
-        _number("held", 3),
-        _number("left", 1),
-        _word("if short", 4),
+        long("resource"),
+        number("waiting"),
+        long("limit", 2),
+        number("used"),
+        word("", 2),
+        number("spent", 1),
+        number("held", 3),
+        number("left", 1),
+        word("if short", 4),
     )
     rows: list[Row] = []
     for resource in tables_of(overview, "resources"):
@@ -199,13 +173,13 @@ def _resources(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
 
 def _principals(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
     columns = (
-        _long("principal"),
-        _number("calls"),
-        _number("refused"),
-        _number("used"),
-        _word("", 2),
-        _long("balances", 1),
-        _word("exempt", 3),
+        long("principal"),
+        number("calls"),
+        number("refused"),
+        number("used"),
+        word("", 2),
+        long("balances", 1),
+        word("exempt", 3),
     )
     counts = by_principal(overview)
     rows: list[Row] = []
@@ -239,15 +213,15 @@ def _principals(overview: Table, ascii_only: bool) -> Section:  # noqa: FBT001
 
 def _activity(overview: Table, _ascii_only: bool) -> Section:  # noqa: FBT001
     columns = (
-        _long("call"),
-        _long("model", 3),
-        _long("principal", 1),
-        _long("task", 2),
-        _number("calls"),
-        _number("a second", 1),
-        _number("refused"),
-        _number("waited", 2),
-        _long("charged", 1),
+        long("call"),
+        long("model", 3),
+        long("principal", 1),
+        long("task", 2),
+        number("calls"),
+        number("a second", 1),
+        number("refused"),
+        number("waited", 2),
+        long("charged", 1),
     )
     seconds = float(overview.get("window_seconds") or 10.0)
     rows: list[Row] = []
