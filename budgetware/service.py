@@ -76,10 +76,10 @@ class QuotaService:
         expected_revision: int | None = None,
         **changes: Unpack[Changes],
     ) -> ResourceView:
-        """Change a resource: in effect at once, and what was used stays used.
+        """Change a resource: in effect at once, in other processes within about a second.
 
-        Give the whole new definition, or a name and what changes. A limit may go below what is
-        used; its kind, `dim` and `parent` stay.
+        Give the whole new definition, or a name and what changes. What was used stays used, and
+        a limit may go below it; its kind, `dim` and `parent` stay.
 
         Args:
             expected_revision: of the definition as you read it; None: whatever it is now.

@@ -93,7 +93,7 @@ def test_resources_are_listed_shown_defined_changed_and_deleted(
     assert service.resource("pages").limit == Rate(Decimal("2.50"), "day")
     assert service.resource("pages").definition.max_wait is None
     shown = document_of(ask(url, "resource", "show", "pages", "--json"))
-    assert (shown["revision"], shown["limit"]["value"]) == (2, "2.50")
+    assert (shown["revision"], shown["limit"]["value"]) == (2, "2.500000")
     assert ask(url, "resource", "delete", "pages", "--yes").exit_code == 0
     assert "pages" not in ask(url, "resource", "list").stdout
 
