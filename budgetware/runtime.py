@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .accounts import acquire, drain, release
@@ -60,6 +60,7 @@ class Runtime:
         self.shared: SharedNodes | None = None
         self._sharing: SharedNodes | None = None
         self._opening = Lock()
+        self.defining = RLock()
         self.keys: dict[str, Any] = {}
         self.events = Events()
         self.records: Records | None = None

@@ -66,7 +66,8 @@ class QuotaService:
             UnknownResource: its parent is not defined.
         """
         self._check_open()
-        return ResourceView.of(define(self.runtime, resource), self.runtime)
+        with self.runtime.defining:
+            return ResourceView.of(define(self.runtime, resource), self.runtime)
 
     def update(
         self,
@@ -88,7 +89,8 @@ class QuotaService:
             UnknownResource, ConfigurationError, InvalidAmount: nothing has changed.
         """
         self._check_open()
-        pool = update(self.runtime, resource, dict(changes), expected_revision)
+        with self.runtime.defining:
+            pool = update(self.runtime, resource, dict(changes), expected_revision)
         return ResourceView.of(pool, self.runtime)
 
     def delete(self, name: str, /, *, expected_revision: int | None = None) -> None:
@@ -99,7 +101,8 @@ class QuotaService:
             ConfigurationError: reservations of it are open, or it is a parent; nothing changed.
         """
         self._check_open()
-        delete(self.runtime, name, expected_revision)
+        with self.runtime.defining:
+            delete(self.runtime, name, expected_revision)
 
     def resource(self, name: str, /) -> ResourceView:
         """Show one resource; raises `UnknownResource`."""
@@ -311,7 +314,8 @@ class QuotaService:
         """
         if self.runtime.shared is not None:
             self._check_open()
-            self.runtime.shared.refresh(self.runtime.principals)
+            with self.runtime.defining:
+                self.runtime.shared.refresh(self.runtime.principals)
 
     def subscribe(self, maxsize: int = 1_000) -> Subscription:
         """Listen to usage events: an async iterator that keeps at most `maxsize` unread ones.

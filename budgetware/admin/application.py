@@ -46,7 +46,9 @@ def app(
     face = Face(service, find_keys(keys))
     table = list(operations())
     if page and _has_page():
-        table.append(Operation("GET", "/", "page", "The live page", serve=_page, access="open"))
+        table.append(
+            Operation("GET", "/", "page", "The live page", serve=_page, access="open", query=None)
+        )
     described = document(table, has_keys=face.door_keeper.has_keys)
 
     async def openapi(call: Call) -> ASGIApp:

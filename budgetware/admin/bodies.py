@@ -12,11 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from ..manifest.values import Real
-from .failures import Failure, bad_request
+from .failures import Failure, bad_request, server_leaving
+from .leaving import until_server_leaves
 
+BODY_SECONDS = 10.0
 MOST_BYTES: Final = 64 * 1_024
 MOST_DEPTH: Final = 16
 MOST_DIGITS: Final = 40
@@ -26,7 +29,7 @@ async def read_json(request: Request, *, is_optional: bool = False) -> dict[str,
     """Read the object that a request carries; `Real` stands for numbers with a point.
 
     Raises:
-        Failure: 413, 415 or 400, which names the field.
+        Failure: 408, 413, 415 or 400, which names the field; 503 where the server ends first.
     """
     body = await _read(request)
     if not body and is_optional:
@@ -36,6 +39,26 @@ async def read_json(request: Request, *, is_optional: bool = False) -> dict[str,
 
 
 async def _read(request: Request) -> bytes:
+    """The bytes, if they come in time, and before the server ends."""
+    found: bytes | Failure | None = None
+
+    async def leave() -> None:
+        nonlocal found
+        await until_server_leaves()
+        found = server_leaving()
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.cancel_scope.deadline = anyio.current_time() + BODY_SECONDS
+        tasks.start_soon(leave)
+        found = await _gather(request)
+        tasks.cancel_scope.cancel()
+    if isinstance(found, bytes):
+        return found
+    raise found or too_slow()
+
+
+async def _gather(request: Request) -> bytes | Failure:
     chunks: list[bytes] = []
     size = 0
     try:
@@ -43,10 +66,10 @@ async def _read(request: Request) -> bytes:
             async for chunk in stream:
                 size += len(chunk)
                 if size > MOST_BYTES:
-                    raise too_large()
+                    return too_large()
                 chunks.append(chunk)
     except ClientDisconnect:
-        raise bad_request("the body broke off") from None
+        return bad_request("the body broke off")
     return b"".join(chunks)
 
 
@@ -54,6 +77,16 @@ def too_large() -> Failure:
     """The body has more bytes than any operation takes."""
     return Failure(
         413, "TooLarge", f"a body has at most {MOST_BYTES} bytes", headers={"Connection": "close"}
+    )
+
+
+def too_slow() -> Failure:
+    """The body has not come."""
+    return Failure(
+        408,
+        "RequestTimeout",
+        f"the whole body has to come within {BODY_SECONDS:g} seconds",
+        headers={"Connection": "close"},
     )
 
 

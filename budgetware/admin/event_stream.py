@@ -31,16 +31,17 @@ async def events(call: Call) -> ASGIApp:
     if call.request.method == "HEAD":
         return Response(headers=_HEADERS)
     broadcast = call.face.broadcast()
-    broadcast.join()
+    key = call.caller.key
+    broadcast.join(key)
     try:
         client, lost = await call.face.worker.look(broadcast.begin, sight, after)
     except BaseException:
-        broadcast.leave()
+        broadcast.leave(key)
         raise
     hello = _HELLO
     if lost:
         hello += Gap(lost if sight.is_all else None).text()
-    return EventStream(broadcast, client, hello)
+    return EventStream(broadcast, client, hello, key)
 
 
 def _after(call: Call) -> int | None:
@@ -54,12 +55,13 @@ def _after(call: Call) -> int | None:
 
 
 class EventStream:
-    """An answer that ends when the client goes, reads nothing for long, or the server leaves."""
+    """An answer that ends when the client goes, reads nothing for long, or the service ends."""
 
-    def __init__(self, broadcast: Broadcast, client: Client, hello: bytes) -> None:
+    def __init__(self, broadcast: Broadcast, client: Client, hello: bytes, key: str | None) -> None:
         self._broadcast = broadcast
         self._client = client
         self._hello = hello
+        self._key = key
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until then."""
@@ -71,7 +73,7 @@ class EventStream:
                 await self._send_all(send)
                 tasks.cancel_scope.cancel()
         finally:
-            self._broadcast.leave(self._client)
+            self._broadcast.leave(self._key, self._client)
         with anyio.move_on_after(LEAVE_SECONDS, shield=True):
             await _send(send, b"", is_last=True)
 

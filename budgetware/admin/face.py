@@ -45,6 +45,7 @@ class Face:
     """One application: what its operations work with.
 
     Attributes:
+        resources_lock: one at a time defines a resource, or takes over what others have defined.
         broadcasts: those of all event loops that it runs on.
     """
 
@@ -54,9 +55,9 @@ class Face:
         self.door_keeper = DoorKeeper(service, keys)
         self.top_ups = TopUps()
         self.principals_lock = Lock()
+        self.resources_lock = Lock()
         self.health = Remembered()
         self._overview = Remembered()
-        self._refresh_lock = Lock()
         self._refreshed = Remembered()
         self._locks: RunVar[anyio.Lock] = RunVar("budgetware.admin.overview")
         self.broadcasts: WeakSet[Broadcast] = WeakSet()
@@ -68,7 +69,7 @@ class Face:
         Raises:
             LedgerUnavailable: it did not answer.
         """
-        with self._refresh_lock:
+        with self.resources_lock:
             if not self._refreshed.is_fresh(REFRESH_SECONDS):
                 at = time.monotonic()
                 self.service.refresh()

@@ -20,6 +20,7 @@ from ..errors import (
 from .answers import json_response
 
 _LEDGER_SECONDS = 1.0
+_LEAVING_SECONDS = 1.0
 
 
 class Failure(Exception):
@@ -74,6 +75,17 @@ def conflict(message: str, field: str | None = None) -> Failure:
 def forbidden(message: str) -> Failure:
     """This key may not."""
     return Failure(403, "Forbidden", message)
+
+
+def server_leaving() -> Failure:
+    """The server ends before it can answer."""
+    headers = {"Connection": "close", **retry_header(_LEAVING_SECONDS)}
+    return Failure(503, "ServerLeaving", "the server is about to end: ask again", headers=headers)
+
+
+def service_closed() -> Failure:
+    """There is a server, but no service any more."""
+    return Failure(503, "ServiceClosed", "the service is closed")
 
 
 def retry_header(seconds: float | None) -> dict[str, str]:

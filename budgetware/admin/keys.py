@@ -33,7 +33,8 @@ class Key:
         name: for people.
         secret: what is sent as `Authorization: Bearer …`: 32 characters or more, without spaces.
         access: `"read"`, or `"write"`, which reads as well.
-        principal: whom it is for: it sees that principal and those below it. None: everything.
+        principal: whom it is for: it sees that principal and those below it, and changes quotas of
+            those below it alone. None: everything.
 
     Raises:
         ConfigurationError: something of it cannot be.

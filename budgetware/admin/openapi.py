@@ -17,20 +17,23 @@ _ERRORS = {
     403: "The key may not do this, or not see that principal",
     404: "There is no such thing",
     405: "The path takes other methods",
+    408: "The body has not come in time",
     409: "It cannot be done as things are: another revision, or it is there already",
     413: f"The body has more than {MOST_BYTES} bytes",
     415: "The body is no JSON",
     429: "There is not enough of a budget, or there are too many requests",
-    503: "The ledger does not answer, or there are too many clients",
+    503: "The ledger does not answer, the service is closed, or there are too many clients",
 }
 _HEADERS = {
     401: ("WWW-Authenticate",),
     405: ("Allow",),
+    429: ("Retry-After",),
     503: ("Retry-After",),
 }
 _DESCRIPTION = (
     "Budgets for agents: what runs, what is left, and what was used. Amounts are whole numbers, "
-    "dollars are texts, times are RFC 3339 in UTC."
+    "dollars are texts, times are RFC 3339 in UTC; but the timestamp of an event is in seconds "
+    "since the epoch."
 )
 
 
@@ -65,7 +68,7 @@ def _operation(operation: Operation, *, has_keys: bool) -> dict[str, Any]:
         "summary": operation.summary,
         "parameters": [
             *_in_path(operation.path),
-            *_parameters("query", operation.query),
+            *_parameters("query", operation.query or {}),
             *_parameters("header", operation.headers),
         ],
         "responses": _responses(operation),
@@ -132,5 +135,5 @@ def _statuses(operation: Operation) -> set[int]:
     if operation.access == "write":
         found.add(403)
     if operation.body is not None:
-        found.add(415)
+        found |= {408, 415}
     return found

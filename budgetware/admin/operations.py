@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import BudgetwareError
 from .answers import json_response
 from .bodies import read_json
-from .failures import Failure, failure_of, server_failed
+from .failures import Failure, failure_of, server_failed, service_closed
 from .keys import Caller
 from .queries import Query, read_query
 
@@ -69,7 +69,7 @@ class Operation:
         run: makes the answer; called in a worker thread, as the service may block.
         serve: makes it on the event loop instead, and may be any ASGI application.
         access: whether it takes a key, and which.
-        query, headers: parameters by name, each with its schema.
+        query, headers: parameters by name, each with its schema; `query` None: any, not looked at.
         body: the schema of its body; None: it takes none.
         answers: schema by status, of the answers that are no errors.
         errors: the statuses that it alone may answer.
@@ -82,7 +82,7 @@ class Operation:
     run: Callable[[Call], Answer] | None = None
     serve: Callable[[Call], Awaitable[ASGIApp]] | None = None
     access: Access = "read"
-    query: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
+    query: Mapping[str, Schema] | None = field(default_factory=dict[str, Schema])
     headers: Mapping[str, Schema] = field(default_factory=dict[str, Schema])
     body: Schema | None = None
     is_body_needed: bool = True
@@ -133,6 +133,8 @@ class Door:
             message = f"this path takes {allow}"
             raise Failure(405, "MethodNotAllowed", message, headers={"Allow": allow})
         caller = self._face.door_keeper.caller(request, operation.access)
+        if operation.access != "open" and self._face.service.is_closed:
+            raise service_closed()
         query = read_query(request, operation.query)
         body: dict[str, Any] = {}
         if operation.body is not None:

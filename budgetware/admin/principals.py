@@ -59,16 +59,26 @@ def put_quotas(call: Call) -> Answer:
 
 
 def _check_allowed(call: Call, name: str, known: PrincipalView | None, change: QuotaChange) -> None:
-    caller = call.caller
-    if caller.principal is not None or known is not None:
-        call.face.door_keeper.sight(caller, name if known is not None else change.parent or name)
-    if caller.principal is not None and _becomes_exempt(call.face.service, known, change):
+    if call.caller.principal is not None:
+        _check_below(call, name, known)
+    if call.caller.principal is not None and _becomes_exempt(call.face.service, known, change):
         raise forbidden("only a key for all principals may make one exempt")
     if known is not None and change.parent not in (None, known.parent):
         raise bad_request("it cannot change", "parent")
     above = None if known is not None else change.parent
     if above is not None and call.face.service.principal(above) is None:
         raise bad_request("no such principal is defined; define it first", "parent")
+
+
+def _check_below(call: Call, name: str, known: PrincipalView | None) -> None:
+    """A key of a principal sets limits to those below it: not to itself, nor does it add any."""
+    own = call.caller.principal
+    sight = call.face.door_keeper.sight(call.caller)
+    if known is None or name == own or not sight.sees(name):
+        raise forbidden(
+            f"this key changes quotas of principals below {own!r} alone, and adds none: that "
+            "needs a key for all principals"
+        )
 
 
 def _becomes_exempt(

@@ -58,9 +58,11 @@ class Query:
         return cast("datetime | None", self._given.get(name))
 
 
-def read_query(request: Request, schemas: Mapping[str, Mapping[str, Any]]) -> Query:
+def read_query(request: Request, schemas: Mapping[str, Mapping[str, Any]] | None) -> Query:
     """Read the parameters of a request; raises `Failure`, which names the one that is wrong."""
     given: dict[str, Any] = {}
+    if schemas is None:
+        return Query(given)
     for name, value in request.query_params.multi_items():
         schema = schemas.get(name)
         if schema is None:

@@ -6,9 +6,12 @@ Not here: what a definition may be (`definitions`).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import ConfigurationError, InvalidAmount, UnknownResource
+from ..quotas import Resource
 from ..service import QuotaService
 from ..views import ResourceView
 from .bodies import only
@@ -35,17 +38,30 @@ def define_resource(call: Call) -> Answer:
     """Add one."""
     service = _service(call)
     resource = new_resource(call.body)
-    try:
-        view = service.define(resource)
-    except UnknownResource as error:
-        raise bad_request(str(error), "parent") from None
-    except InvalidAmount as error:
-        raise bad_request(str(error), "limit") from None
-    except ConfigurationError as error:
-        if _is_known(service, resource.name):
-            raise conflict(f"resource {resource.name!r} is there already", "name") from None
-        raise bad_request(str(error), "name" if resource.parent is None else "parent") from None
-    return _answer(view, 201)
+    with call.face.resources_lock:
+        try:
+            view = service.define(resource)
+        except ConfigurationError as error:
+            raise _undefined(service, resource, error) from None
+    return _answer(view, 201, {"Location": _path_of(call, view.name)})
+
+
+def _undefined(service: QuotaService, resource: Resource, error: ConfigurationError) -> Failure:
+    """Why it was not added; another process may have added it a moment ago."""
+    if isinstance(error, UnknownResource):
+        return bad_request(str(error), "parent")
+    if isinstance(error, InvalidAmount):
+        return bad_request(str(error), "limit")
+    service.refresh()
+    if _is_known(service, resource.name):
+        return conflict(f"resource {resource.name!r} is there already", "name")
+    return bad_request(str(error), "name" if resource.parent is None else "parent")
+
+
+def _path_of(call: Call, name: str) -> str:
+    """Where it is, also under a prefix."""
+    root: str = call.request.scope.get("root_path", "")
+    return quote(f"{root}/api/sys/resources/{name}", safe="/:@")
 
 
 def update_resource(call: Call) -> Answer:
@@ -99,9 +115,11 @@ def _conflict(service: QuotaService, name: str, error: ConfigurationError) -> Fa
     return conflict(str(error))
 
 
-def _answer(view: ResourceView, status: int = 200) -> Answer:
-    headers = {"ETag": f'"{view.revision}"'}
-    return Answer(view.to_dict(), status, headers)
+def _answer(
+    view: ResourceView, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Answer:
+    tagged = {"ETag": f'"{view.revision}"', **(headers or {})}
+    return Answer(view.to_dict(), status, tagged)
 
 
 def _expected(call: Call, in_body: object) -> int | None:

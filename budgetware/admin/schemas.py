@@ -53,6 +53,10 @@ _NUMBER: Final[Schema] = {"type": "number"}
 _MONEY: Final[Schema] = {"type": "string", "description": "dollars", "pattern": r"^-?\d+\.\d{1,6}$"}
 _AMOUNT: Final[Schema] = {"anyOf": [_COUNT, _MONEY]}
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_EPOCH: Final[Schema] = {
+    "type": "number",
+    "description": "seconds since the epoch, 1970-01-01T00:00:00Z; no RFC 3339 text",
+}
 _NAME: Final = one_of_them("Name")
 
 # What is asked for.
@@ -265,7 +269,7 @@ _CHARGED: Final = by_name(_AMOUNT)
 _EVENT: Final = table(
     {
         "id": _COUNT,
-        "timestamp": _NUMBER,
+        "timestamp": _EPOCH,
         "request_id": TEXT,
         "principal": or_null(_NAME),
         "task": TEXT,

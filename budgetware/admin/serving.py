@@ -6,6 +6,7 @@ Not here: the command line, nor the application.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Generator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _BACKLOG = 2_048
 _LEAVE_SECONDS = 1
 _ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not bound
+_NUMBERS = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,9 +34,21 @@ def is_local(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        return ip_address(address_of(host)).is_loopback
     except ValueError:
         return False
+
+
+def address_of(host: str) -> str:
+    """A host as it is bound: `[::1]` is `::1`, and `127.1` is `127.0.0.1`; a name is itself."""
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    if _NUMBERS.fullmatch(host) is None:
+        return host
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return host
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,7 +58,9 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigurationError: it cannot be had.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(
+            address_of(host), port, type=socket.SOCK_STREAM
+        )[0]
         # By its protocol asyncio knows that small answers are to be sent at once.
         taken = socket.socket(family, kind, socket.IPPROTO_TCP)
         try:

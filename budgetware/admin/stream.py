@@ -7,8 +7,7 @@ who may read (`door_keeper`), and the connection of a client (`event_stream`).
 
 from __future__ import annotations
 
-import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -19,11 +18,14 @@ import anyio
 from ..errors import BudgetwareError
 from ..service import QuotaService
 from .answers import json_text
-from .failures import Failure, retry_header
+from .failures import Failure, retry_header, server_leaving
+from .leaving import LOOK_SECONDS, is_server_leaving
 from .sight import Sight
 from .worker import Worker
 
 MOST_CLIENTS = 64
+MOST_OF_A_KEY = 16
+"""So many clients of them may have the same key, where there are keys."""
 MOST_QUEUED = 1_000
 PAGE = 500
 PUMP_SECONDS = 0.05
@@ -138,6 +140,7 @@ class Broadcast:
     def __init__(self, service: QuotaService, worker: Worker) -> None:
         self.clients: set[Client] = set()
         self.joined = 0
+        self._joined_by: Counter[str | None] = Counter()
         self._service = service
         self._worker = worker
         self._number = 0
@@ -149,17 +152,21 @@ class Broadcast:
         """Whether anything runs."""
         return self._turn.locked()
 
-    def join(self) -> None:
-        """Count a client in; raises `Failure` where there are too many."""
-        if self._closing.is_set() or self.joined >= MOST_CLIENTS:
-            raise Failure(
-                503, "TooManyClients", f"{MOST_CLIENTS} clients listen", headers=retry_header(5)
-            )
+    def join(self, key: str | None) -> None:
+        """Count in a client that has this key; raises `Failure` where there are too many."""
+        if self._closing.is_set():
+            raise server_leaving()
+        if self.joined >= MOST_CLIENTS:
+            raise _too_many(f"{MOST_CLIENTS} clients listen")
+        if key is not None and self._joined_by[key] >= MOST_OF_A_KEY:
+            raise _too_many(f"{MOST_OF_A_KEY} clients listen with this key")
         self.joined += 1
+        self._joined_by[key] += 1
 
-    def leave(self, client: Client | None = None) -> None:
+    def leave(self, key: str | None, client: Client | None = None) -> None:
         """Count it out."""
         self.joined -= 1
+        self._joined_by[key] -= 1
         if client is not None:
             self.clients.discard(client)
 
@@ -242,13 +249,11 @@ class Broadcast:
         return *self.look(before + skipped), skipped
 
     async def _watch(self) -> None:
-        """Close when the server is about to: it waits for its streams to end."""
-        while not is_server_leaving():  # noqa: ASYNC110 - nothing tells it
-            await anyio.sleep(PUMP_SECONDS)
+        """Close when the server is about to, which waits for its streams; or with the service."""
+        while not (is_server_leaving() or self._service.is_closed):  # noqa: ASYNC110 - as there
+            await anyio.sleep(LOOK_SECONDS)
         self.close()
 
 
-def is_server_leaving() -> bool:
-    """Whether uvicorn shuts down in this process. It tells no application, and waits for it."""
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))
+def _too_many(message: str) -> Failure:
+    return Failure(503, "TooManyClients", message, headers=retry_header(5))

@@ -71,7 +71,7 @@ def _usage() -> Iterator[Operation]:
     )  # fmt: skip
     yield Operation(
         "GET", f"{_API}/events", "list_events", "Recorded calls, the newest last",
-        run=usage.list_events, answers={200: EVENTS}, errors=(403, 503),
+        run=usage.list_events, answers={200: EVENTS}, errors=(403, 404, 503),
         query={
             "after": _AFTER,
             "limit": number_schema(least=1, most=usage.MOST_EVENTS),
@@ -116,7 +116,7 @@ def _resources() -> Iterator[Operation]:
     yield Operation(
         "POST", path, "define_resource", "Add a resource",
         run=resources.define_resource, access="write", body=NEW_RESOURCE,
-        answers={201: RESOURCE}, errors=(409, 503), answer_headers=("ETag",),
+        answers={201: RESOURCE}, errors=(409, 503), answer_headers=("ETag", "Location"),
     )  # fmt: skip
     yield Operation(
         "GET", one, "show_resource", "One resource",

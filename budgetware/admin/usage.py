@@ -15,7 +15,7 @@ from ..ledgers.addresses import MEMORY
 from ..service import QuotaService
 from .answers import json_response
 from .face import HEALTH_SECONDS, Face
-from .failures import bad_request, failure_of, not_found
+from .failures import bad_request, failure_of, not_found, service_closed
 from .operations import Answer, Call
 from .sight import Sight
 
@@ -30,10 +30,7 @@ def report(call: Call) -> Answer:
     query, caller = call.query, call.caller
     service = call.face.refreshed()
     principal = query.text("principal") or caller.principal
-    if principal is not None:
-        call.face.door_keeper.sight(caller, principal)
-        if principal != caller.principal and service.principal(principal) is None:
-            raise not_found("UnknownPrincipal", f"no principal {principal!r} is known")
+    _sight(call, service)
     try:
         found = service.report(
             principal,
@@ -47,12 +44,25 @@ def report(call: Call) -> Answer:
     return Answer(found.to_dict())
 
 
+def _sight(call: Call, service: QuotaService) -> Sight:
+    """What of the principal that was asked for may be seen; that of the key may yet have to come.
+
+    Raises:
+        Failure: 403, or 404 where there is no such principal.
+    """
+    principal = call.query.text("principal")
+    sight = call.face.door_keeper.sight(call.caller, principal)
+    if principal not in (None, call.caller.principal) and service.principal(principal) is None:
+        raise not_found("UnknownPrincipal", f"no principal {principal!r} is known")
+    return sight
+
+
 def list_events(call: Call) -> Answer:
     """Recorded events, newest last: those after a number, else the newest."""
     query = call.query
     limit = query.number("limit") or DEFAULT_EVENTS
     service = call.face.refreshed()
-    sight = call.face.door_keeper.sight(call.caller, query.text("principal"))
+    sight = _sight(call, service)
     after = query.number("after")
     if after is None:
         events, reached = _newest(service, sight, limit)
@@ -119,6 +129,8 @@ def _part_of(found: dict[str, Any], call: Call) -> dict[str, Any]:
 def health(call: Call) -> Answer:
     """Whether the ledger answers; asked for once a second at most."""
     face = call.face
+    if face.service.is_closed:
+        raise service_closed()
     ledger = ledger_shown(face.service)
     if not face.health.is_fresh(HEALTH_SECONDS):
         at = time.monotonic()

@@ -104,7 +104,10 @@ async def test_lists_show_the_tree_of_the_key(app: Any) -> None:
     ("name", "body", "status"),
     [
         ("alice", {"quotas": {"tokens": {"type": "rate", "value": 5, "period": "day"}}}, 200),
-        ("carol", {"quotas": {}, "parent": "alice"}, 201),
+        ("carol", {"quotas": {}, "parent": "alice"}, 403),
+        ("carol", {"quotas": {}, "parent": "team"}, 403),
+        ("team", {"quotas": {}}, 403),
+        ("team", {"exempt": False}, 403),
         ("carol", {"quotas": {}}, 403),
         ("carol", {"quotas": {}, "parent": "bob"}, 403),
         ("bob", {"quotas": {}}, 403),
@@ -118,6 +121,35 @@ async def test_a_key_of_a_principal_writes_in_its_own_tree(
     async with asking(app, "team-ops") as client:
         answer = await client.put(f"/api/sys/principals/{name}/quotas", json=body)
     assert answer.status_code == status
+
+
+async def test_a_principal_does_not_lift_its_own_quotas(app: Any, service: QuotaService) -> None:
+    quotas = {"tokens": Rate(1_000, "day")}
+    service.define_principal("team", quotas=quotas)
+    async with asking(app, "team-ops") as client:
+        answer = await client.put("/api/sys/principals/team/quotas", json={"quotas": {}})
+    view = service.principal("team")
+    assert answer.status_code == 403
+    assert view is not None
+    assert view.quotas == quotas
+
+
+async def test_a_key_of_a_principal_adds_none(app: Any, service: QuotaService) -> None:
+    async with asking(app, "team-ops") as client:
+        for number in range(3):
+            body: Any = {"quotas": {}, "parent": "team"}
+            answer = await client.put(f"/api/sys/principals/new{number}/quotas", json=body)
+            assert answer.status_code == 403
+    assert [view.name for view in service.principals()] == ["alice", "bob", "team"]
+
+
+async def test_a_key_is_not_told_which_others_there_are(app: Any) -> None:
+    async with asking(app, "team-ops") as client:
+        said = {
+            (await client.put(f"/api/sys/principals/{name}/quotas", json={"quotas": {}})).text
+            for name in ("bob", "nobody")
+        }
+    assert len(said) == 1
 
 
 async def test_the_overview_says_what_the_key_may_do(app: Any) -> None:
@@ -232,6 +264,12 @@ async def test_the_page_runs_its_own_code_alone(app: Any) -> None:
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "frame-ancestors 'none'" in policy
     assert "unsafe-inline" not in policy
+
+
+async def test_the_page_is_shown_whatever_follows_its_path(app: Any) -> None:
+    async with asking(app, None) as client:
+        answer = await client.get("/?x=1&x=2")
+    assert (answer.status_code, answer.headers["Content-Type"][:9]) == (200, "text/html")
 
 
 async def test_the_page_can_be_left_out(service: QuotaService) -> None:

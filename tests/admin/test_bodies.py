@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import httpx
 import pytest
 
 from budgetware import QuotaService
-from tests.admin.desk import URL, asking, bearer
+from budgetware.admin import bodies
+from tests.admin.desk import SECRETS, URL, asking, bearer, raw, served
 
 RESOURCES = "/api/sys/resources"
 JSON = {"Content-Type": "application/json"}
@@ -176,6 +178,7 @@ async def test_a_size_that_is_no_number_is_refused(app: Any) -> None:
         ("/usage?since=0001-01-01", "since"),
         ("/usage?until=9999-12-31T23:59:59-14:00", "until"),
         ("/usage?since=2026-11-22&until=2026-11-21", "since"),
+        ("/usage?until=9999-12-31T23:59:59Z", "since"),
         ("/usage?since=1971-01-01&bucket=hour", "since"),
         ("/usage?bucket=week", "bucket"),
         ("/usage?by=colour", "by"),
@@ -206,3 +209,34 @@ async def test_what_is_repeated_of_a_request_is_escaped(app: Any) -> None:
         answer = await client.get("/usage?%3Cscript%3E%1b%7f%C2%9B=1")
     assert answer.json()["error"]["field"] == "<script>\x1b\x7f\x9b"
     assert all(32 <= byte < 127 and byte not in b"<>&" for byte in answer.content)
+
+
+def unfinished(sent: str = "") -> bytes:
+    """A request whose body is told to be longer than what comes."""
+    lines = (
+        "POST /api/sys/resources HTTP/1.1",
+        "Host: localhost",
+        "Content-Length: 50",
+        "Content-Type: application/json",
+        f"Authorization: Bearer {SECRETS['ops']}",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n" + sent).encode()
+
+
+@pytest.mark.parametrize("sent", ["", '{"name": '])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    app: Any, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    with served(app) as url, raw(url, unfinished(sent)) as opened:
+        received = b""
+        while part := opened.recv(1 << 16):  # until the server ends the connection
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["error"]["type"] == "RequestTimeout"
+
+
+def test_a_body_has_ten_seconds() -> None:
+    assert bodies.BODY_SECONDS == 10.0

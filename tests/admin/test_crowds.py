@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
+from anyio import to_thread
 
 from budgetware import (
     Capacity,
     QuotaService,
+    Resource,
     UsageEvent,
+    admin,
     budgeted,
+    connect,
     reserve,
     reserve_nowait,
     task_budget,
 )
+from budgetware.admin import face
 from budgetware.events import event_of
-from tests.admin.desk import asking
+from tests.admin.desk import KEYS, asking
 
 PATHS = (
     "/usage",
@@ -122,3 +129,35 @@ def test_reading_ends_while_events_keep_coming(service: QuotaService) -> None:
     records.put(another)
     assert service.last_recorded() == 2
     assert service.last_recorded() == 3
+
+
+async def test_of_many_that_define_it_differently_in_a_ledger_one_is_first(tmp_path: Path) -> None:
+    statuses: list[int] = []
+
+    async def add(value: int) -> None:
+        body = {"name": "new", "limit": {"type": "capacity", "value": value}}
+        statuses.append((await client.post("/api/sys/resources", json=body)).status_code)
+
+    async with connect(ledger=f"sqlite:///{tmp_path}/b.db") as service:
+        app = admin.app(service, keys=KEYS)
+        async with asking(app) as client, anyio.create_task_group() as tasks:
+            for value in range(1, 21):
+                tasks.start_soon(add, value)
+    assert sorted(statuses) == [201] + [409] * 19
+
+
+async def test_what_another_process_has_just_defined_is_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(face, "REFRESH_SECONDS", 1_000.0)
+    address = f"sqlite:///{tmp_path}/b.db"
+    async with (
+        connect(ledger=address) as here,
+        connect(ledger=address) as there,
+        asking(admin.app(here, keys=KEYS)) as client,
+    ):
+        assert (await client.get("/api/sys/resources")).json() == {"resources": []}
+        await to_thread.run_sync(there.define, Resource("new", Capacity(5)))
+        body = {"name": "new", "limit": {"type": "capacity", "value": 6}}
+        answer = await client.post("/api/sys/resources", json=body)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (409, "name")

@@ -175,6 +175,46 @@ def test_more_clients_than_there_may_be_are_503(url: str, monkeypatch: pytest.Mo
     until(is_free)
 
 
+def test_one_key_takes_no_more_than_its_part(
+    locked_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MOST_OF_A_KEY", 2)
+
+    def asked(key: str) -> tuple[int, str | None]:
+        with httpx.stream("GET", f"{locked_url}/events", headers=bearer(key)) as answer:
+            return answer.status_code, answer.headers.get("Retry-After")
+
+    with listening(locked_url, key="eyes"), listening(locked_url, key="eyes"):
+        refused = httpx.get(f"{locked_url}/events", headers=bearer("eyes"))
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "TooManyClients")
+        assert refused.headers["Retry-After"] == "5"
+        assert asked("ops") == (200, None)
+    until(lambda: asked("eyes")[0] == 200)
+
+
+def test_a_key_has_a_quarter_of_the_streams() -> None:
+    assert (stream.MOST_OF_A_KEY, stream.MOST_CLIENTS) == (16, 64)
+
+
+def test_without_keys_all_streams_are_this_machines(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MOST_OF_A_KEY", 1)
+    with listening(url), listening(url), listening(url) as events:
+        call()
+        assert len(events.of("usage", 1)) == 1
+
+
+def test_streams_end_with_the_service(url: str, service: QuotaService) -> None:
+    with listening(url) as first, listening(url) as second:
+        service.close()
+        for events in (first, second):
+            with pytest.raises(EOFError):
+                events.next()
+    again = httpx.get(f"{url}/events")
+    assert (again.status_code, again.json()["error"]["type"]) == (503, "ServiceClosed")
+
+
 def test_one_that_is_silent_is_told_that_it_is_still_connected(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

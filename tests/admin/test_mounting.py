@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from budgetware import (
     Rate,
     Resource,
     admin,
+    connect,
     reserve,
     task_budget,
 )
@@ -56,11 +58,14 @@ async def test_it_can_be_mounted_under_a_prefix(host: Starlette) -> None:
         document = (await client.get("/budgets/openapi.json")).json()
         page = await client.get("/budgets/")
         nothing = await client.get("/budgets/nowhere")
+        body = {"name": "new", "limit": {"type": "capacity", "value": 5}}
+        added = await client.post("/budgets/api/sys/resources", json=body)
         outside = await client.get("/api/sys/resources")
     assert usage.json()["principal"] == "alice"
     assert document["servers"] == [{"url": "/budgets"}]
     assert page.headers["Content-Type"].startswith("text/html")
     assert (nothing.status_code, nothing.json()["error"]["type"]) == (404, "NotFound")
+    assert added.headers["Location"] == "/budgets/api/sys/resources/new"
     assert outside.status_code == 404
     assert "Content-Security-Policy" not in outside.headers
 
@@ -141,3 +146,20 @@ async def test_it_sees_through_what_frameworks_wrap_around_it() -> None:
 def test_what_is_not_of_budgets_stays_an_error(error: Exception) -> None:
     with pytest.raises(type(error)):
         budget_response(error)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/usage", "/api/sys/overview", "/api/sys/resources"])
+@pytest.mark.parametrize("ledger", ["memory://", "sqlite"])
+async def test_an_application_outlives_its_service_as_503(
+    tmp_path: Path, path: str, ledger: str
+) -> None:
+    address = f"sqlite:///{tmp_path}/b.db" if ledger == "sqlite" else ledger
+    async with connect(ledger=address) as service:
+        app = admin.app(service, keys=KEYS)
+        async with asking(app) as client:
+            assert (await client.get(path)).status_code == 200
+    async with asking(app) as client:
+        answer = await client.get(path)
+        page = await client.get("/")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "ServiceClosed")
+    assert page.status_code == 200

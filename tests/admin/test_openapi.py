@@ -213,3 +213,22 @@ async def test_without_keys_the_document_asks_for_none(open_app: Any) -> None:
         document = (await client.get("/openapi.json")).json()
     assert "securitySchemes" not in document["components"]
     assert "security" not in document["paths"]["/usage"]["get"]
+
+
+async def test_the_document_says_which_time_is_no_text(app: Any) -> None:
+    async with asking(app, None) as client:
+        document = (await client.get("/openapi.json")).json()
+    timestamp = document["components"]["schemas"]["Event"]["properties"]["timestamp"]
+    assert timestamp["type"] == "number"
+    assert "seconds since the epoch" in timestamp["description"]
+    assert "timestamp of an event" in document["info"]["description"]
+
+
+async def test_the_document_tells_of_the_headers_of_answers(app: Any) -> None:
+    async with asking(app, None) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    for operation in [each for methods in paths.values() for each in methods.values()]:
+        for status in {"429", "503"} & set(operation["responses"]):
+            assert "Retry-After" in operation["responses"][status]["headers"]
+    assert "429" in paths["/api/sys/tasks/{id}/top_up"]["post"]["responses"]
+    assert "Location" in paths["/api/sys/resources"]["post"]["responses"]["201"]["headers"]

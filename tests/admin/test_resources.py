@@ -24,6 +24,7 @@ async def test_a_resource_is_defined_and_in_force(app: Any, service: QuotaServic
         answer = await client.post("/api/sys/resources", json=body)
         shown = await client.get("/api/sys/resources/new")
     assert (answer.status_code, answer.headers["ETag"]) == (201, '"1"')
+    assert answer.headers["Location"] == "/api/sys/resources/new"
     assert answer.json() == shown.json() == service.resource("new").to_dict()
     with pytest.raises(QuotaExceeded):
         reserve_nowait("new", 6)

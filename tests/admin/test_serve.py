@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from budgetware import Capacity, Resource, admin, connect, principal, reserve_nowait
-from budgetware.admin.serving import listen
+from budgetware.admin.serving import is_local, listen, url_of
 from tests.admin.desk import DEADLINE_SECONDS, SECRETS, listening, raw, served
 
 SECRET = SECRETS["ops"]
@@ -120,6 +120,19 @@ def test_a_signal_ends_it_with_streams_open(
     assert took < 5  # two seconds where nothing else runs
 
 
+def test_a_signal_ends_it_while_a_body_does_not_come(tmp_path: Path, ledger: str) -> None:
+    request = (
+        b"POST /api/sys/resources HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n"
+        b"Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with running(tmp_path, "--ledger", ledger) as found, raw(found.url, request) as opened:
+        assert opened.recv(1 << 16).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        code, took, said = found.stop(signal.SIGTERM)
+        assert opened.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
+    assert (code, said) == (0, "")
+    assert took < 5
+
+
 def test_what_it_has_leased_goes_back_when_it_ends(tmp_path: Path, ledger: str) -> None:
     with running(tmp_path, "--ledger", ledger) as found:
         body = {"name": "pages", "limit": {"type": "capacity", "value": 10}}
@@ -164,6 +177,35 @@ def test_a_public_address_without_keys_is_refused(tmp_path: Path, host: str) -> 
     code, said = failed(tmp_path, "--host", host)
     assert code == 2
     assert "there are no keys" in said
+
+
+@pytest.mark.parametrize("host", ["[::1]", "::1", "127.1", "0x7f.1", "2130706433", "localhost"])
+def test_this_machine_can_be_named_in_its_other_ways(host: str) -> None:
+    assert is_local(host)
+    with listen(host, 0) as taken:
+        assert url_of(taken).rpartition(":")[0] in ("http://[::1]", "http://127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["0", "128.1", "[::]", "[::1", "127.1 x", "127.1.example.org", ""])
+def test_others_are_not_taken_for_this_machine(host: str) -> None:
+    assert not is_local(host)
+
+
+def test_an_address_in_brackets_is_served(tmp_path: Path) -> None:
+    with running(tmp_path, "--host", "[::1]") as found:
+        assert found.url.startswith("http://[::1]:")
+
+
+def test_any_host_without_keys_is_refused(tmp_path: Path) -> None:
+    code, said = failed(tmp_path, "--allow-host", "*")
+    assert code == 2
+    assert "DNS rebinding" in said
+
+
+def test_any_host_is_served_with_keys(tmp_path: Path, keys: str) -> None:
+    with running(tmp_path, "--allow-host", "*", "--keys", keys) as found:
+        answer = httpx.get(f"{found.url}/healthz", headers={"Host": "budget.example.org"})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

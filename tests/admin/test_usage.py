@@ -223,7 +223,8 @@ async def test_health_is_503_where_the_ledger_does_not_answer(tmp_path: Any) -> 
         async with asking(app, None) as client:
             before = await client.get("/healthz")
             app.state.face.health.at = float("-inf")
-            await service.__aexit__(None, None, None)
+            assert service.runtime.shared is not None
+            await anyio.to_thread.run_sync(service.runtime.shared.close)
             after = await client.get("/healthz")
     assert before.json() == {"status": "ok", "ledger": f"sqlite:///{tmp_path}/b.db"}
     assert (after.status_code, after.headers["Retry-After"]) == (503, "1")
@@ -270,3 +271,20 @@ async def test_an_error_of_ours_says_nothing_of_itself(
     assert "inner matters" not in answer.text
     assert "GET /api/sys/tasks failed" in caplog.text
     assert after.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "status"),
+    [
+        ("ops", "nobody", 404),
+        ("ops", "bob", 200),
+        ("team-eyes", "team", 200),
+        ("team-eyes", "nobody", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/usage", "/api/sys/events"])
+async def test_what_is_asked_of_nobody_is_404_and_not_empty(
+    app: Any, path: str, key: str, name: str, status: int
+) -> None:
+    async with asking(app, key) as client:
+        assert (await client.get(path, params={"principal": name})).status_code == status

@@ -30,7 +30,9 @@ def drain(service: QuotaService, units: int) -> int:
 def inside(service: QuotaService, held: int, used: int) -> int:
     with service.task_budget("job", calls=10**6):
         reservation = reserve_nowait("model", held)
-        lease = service.runtime.shared.leases["r/model"]  # type: ignore[union-attr]
+        shared = service.runtime.shared
+        assert shared is not None
+        lease = shared.leases["r/model"]
         before = lease.epoch
         soon(lambda: lease.epoch > before and lease.asking is None)  # its share has changed
         reservation.commit(used)

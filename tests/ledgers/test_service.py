@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import anyio
 import pytest
 from anyio import to_thread
@@ -208,3 +210,17 @@ def test_flush_leaves_nothing_untold(place: Place) -> None:
         reserve_nowait("org", 30).commit(10)
         service.flush()
         assert place.books("r/org")[0] == 10
+
+
+def test_definitions_and_refreshes_at_once_are_one_after_the_other(place: Place) -> None:
+    with place.connect() as service, ThreadPoolExecutor(4) as pool:
+
+        def define(number: int) -> None:
+            service.define(Resource(f"r{number}", Capacity(5)))
+            service.delete(f"r{number}")
+
+        made = [pool.submit(define, number) for number in range(30)]
+        looks = [pool.submit(service.refresh) for _ in range(60)]
+        for each in (*made, *looks):
+            each.result()
+        assert service.resources() == []

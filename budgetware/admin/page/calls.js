@@ -20,36 +20,47 @@ function outcomeText(call) {
   return error && call.outcome !== "completed" ? `${error}${code}` : code.trim();
 }
 
+/** The roles are named, as some browsers forget those of a table that is laid out as cards. */
+function cell(className, ...children) {
+  const node = make("td", className, ...children);
+  node.setAttribute("role", "cell");
+  return node;
+}
+
+function withText(tag, className, value) {
+  const node = make(tag, className);
+  setText(node, value);
+  return node;
+}
+
+/** A text that may be cut where there is little room: then it is read from its title. */
+function cutText(tag, className, value) {
+  const node = withText(tag, className, value);
+  setAttribute(node, "title", value);
+  return node;
+}
+
 class CallRow {
   constructor(call) {
-    const cell = (name, label, ...children) => {
-      const node = make("td", name, ...children);
-      node.dataset.label = label;
-      return node;
-    };
-    const text = (tag, className, value) => {
-      const node = make(tag, className);
-      setText(node, value);
-      return node;
-    };
-    const badge = text("span", "badge", call.outcome);
+    const badge = withText("span", "badge", call.outcome);
     badge.dataset.level = LEVELS[call.outcome] ?? "warn";
     const what = [call.kind, call.model, call.provider].filter(Boolean).join(" · ");
     const charged = chargedText(call.charged);
     const held = charged ? "" : chargedText(call.reserved);
-    const cost = held ? text("span", "about", `${isRefused(call) ? "asked" : "returned"} ${held}`) : text("span", "", charged);
+    const told = held ? `${isRefused(call) ? "asked" : "returned"} ${held}` : charged;
     const duration = isRefused(call) ? "" : durationText(call.duration_ms / 1000);
     this.node = make(
       "tr",
       isRefused(call) ? "call refused" : "call",
-      cell("at", "Time", text("time", "", clockText(call.timestamp))),
-      cell("call-name", "Call", text("bdi", "name", call.name ?? "reserve"), text("span", "about", what)),
-      cell("on", "Task", text("bdi", "", call.task || "no task"), text("span", "about", call.principal)),
-      cell("outcome", "Outcome", badge, text("span", "about", outcomeText(call))),
-      cell("charged", "Charged", cost),
-      cell("took", "Took", text("span", "", duration)),
-      cell("waited", "Waited", text("span", "", call.wait_ms >= 1 ? durationText(call.wait_ms / 1000) : "")),
+      cell("at", withText("time", "", clockText(call.timestamp))),
+      cell("call-name", cutText("bdi", "name", call.name ?? "reserve"), withText("span", "about", what)),
+      cell("on", cutText("bdi", "", call.task || "no task"), withText("span", "about", call.principal)),
+      cell("outcome", badge, withText("span", "about", outcomeText(call))),
+      cell("charged", cutText("span", held ? "about" : "", told)),
+      cell("took", withText("span", "", duration)),
+      cell("waited", withText("span", "", call.wait_ms >= 1 ? durationText(call.wait_ms / 1000) : "")),
     );
+    this.node.setAttribute("role", "row");
     setAttribute(this.node, "title", `${call.task || "no task"}, ${call.error ?? call.outcome}`);
   }
 
@@ -68,7 +79,7 @@ class Calls {
     const kept = state.calls.slice(-CALLS_KEPT);
     const wanted = this.refused.checked ? kept.filter(isRefused) : kept;
     this.rows.show(this.cap.cut(wanted.reverse()), (call) => call.number);
-    setHidden(find("no-calls"), wanted.length > 0);
+    setHidden(find("no-calls"), wanted.length > 0 || !state.hasHistory);
     setHidden(find("skipped"), state.skipped === 0);
     setText(find("skipped"), `${plural(state.skipped, "call")} or more came too fast to be listed`);
   }

@@ -81,6 +81,12 @@ class List {
   }
 }
 
+/** Why no resource is listed: there is none, or the key is for one principal, and sees none. */
+function paintNoResources(report) {
+  if (!report) return; // which of both, it says
+  setText(find("no-resources"), report.api_key_name ? "This key sees no resources." : "No resource is defined.");
+}
+
 /** What `/usage` says of today, which begins at midnight UTC, as the buckets of reports do. */
 function paintTotals(report) {
   if (!report) return;

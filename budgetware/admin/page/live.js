@@ -10,6 +10,7 @@ const HISTORY_PAGES = 4;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 const STEADY_MS = 5_000;
+const QUIET_MS = 3_000; // it asks every second, so this is four seconds after the last answer
 const SILENCE_MS = 45_000; // the server says something every 15 seconds
 
 const live = {
@@ -21,6 +22,7 @@ const live = {
   openedAt: 0,
   heardAt: 0,
   isPaused: false,
+  isQuiet: false, // whether what it asked last is not answered for long
   isAsking: false,
   isWanted: false,
   askedAt: 0,
@@ -109,10 +111,27 @@ function lose(error) {
 
 // What is asked for.
 
+/** Ask, and mark what is shown as old when no answer comes for a while. */
+async function asked(path, signal) {
+  const timer = setTimeout(() => markQuiet(true), QUIET_MS);
+  try {
+    return await ask(path, { signal });
+  } finally {
+    clearTimeout(timer);
+    markQuiet(false);
+  }
+}
+
+function markQuiet(isQuiet) {
+  if (live.isQuiet === isQuiet) return;
+  live.isQuiet = isQuiet;
+  repaint();
+}
+
 async function takeOverview(signal) {
   const before = Date.now();
   live.askedAt = performance.now();
-  const { body, response } = await ask("api/sys/overview", { signal });
+  const { body, response } = await asked("api/sys/overview", signal);
   live.tookMs = performance.now() - live.askedAt;
   state.overview = body;
   state.access = response.headers.get("Budgetware-Access") ?? "read";
@@ -123,7 +142,7 @@ async function takeOverview(signal) {
 
 /** The calls before now, so that the lists and charts do not begin empty: newest pages first. */
 async function takeHistory(signal) {
-  if (state.lastNumber > 0) return; // the stream goes on where it was cut
+  if (state.hasHistory) return; // the stream goes on where it was cut
   const pages = [await historyPage("", signal)];
   const begin = serverNow() - SECONDS_KEPT;
   while (pages.length < HISTORY_PAGES && pages[0].events[0]?.timestamp > begin) {
@@ -134,17 +153,18 @@ async function takeHistory(signal) {
   }
   for (const call of pages.flatMap((page) => page.events)) takeCall(call.id, call);
   state.lastNumber = Math.max(state.lastNumber, pages.at(-1).last_event);
+  state.hasHistory = true;
 }
 
 async function historyPage(after, signal) {
-  return (await ask(`api/sys/events?limit=${HISTORY}${after}`, { signal })).body;
+  return (await asked(`api/sys/events?limit=${HISTORY}${after}`, signal)).body;
 }
 
 async function takeUsage(signal) {
   const midnight = new Date(serverNow() * 1000).toISOString().slice(0, 10);
   live.usageAt = performance.now();
   live.usageNumber = state.lastNumber;
-  const { body } = await ask(`usage?since=${midnight}T00:00:00Z`, { signal });
+  const { body } = await asked(`usage?since=${midnight}T00:00:00Z`, signal);
   live.usageTookMs = performance.now() - live.usageAt;
   state.usage = body;
   repaint();

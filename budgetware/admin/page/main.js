@@ -30,19 +30,28 @@ function paint() {
   if (live.isPaused || !state.overview) return;
   tree.paint(state.overview);
   resources.paint(state.overview.resources);
+  paintNoResources(state.usage);
   principals.paint(state.overview.principals);
   charts.paint();
   calls.paint();
   paintTotals(state.usage);
 }
 
-const WORDS = { starting: "Connecting", live: "Live", lost: "Connection lost", locked: "Key needed" };
+const WORDS = {
+  starting: "Connecting",
+  live: "Live",
+  paused: "Paused",
+  quiet: "No answer",
+  lost: "Connection lost",
+  locked: "Key needed",
+};
 
 function paintStatus() {
   const { phase, isPaused } = live;
-  const isStale = phase !== "live" && state.overview !== null;
-  setText(find("status"), isPaused && phase === "live" ? "Paused" : WORDS[phase]);
-  setAttribute(find("status"), "data-phase", isPaused && phase === "live" ? "paused" : phase);
+  const shown = phase !== "live" ? phase : live.isQuiet ? "quiet" : isPaused ? "paused" : "live";
+  const isStale = (phase !== "live" || live.isQuiet) && state.overview !== null;
+  setText(find("status"), WORDS[shown]);
+  setAttribute(find("status"), "data-phase", shown);
   setAttribute(document.body, "data-stale", isStale ? "" : null);
   setText(find("ledger"), state.overview?.ledger ?? "");
   setHidden(find("forget"), key.read() === null);

@@ -58,14 +58,26 @@ async function ask(path, { method = "GET", body = null, signal = null } = {}) {
   }
 }
 
+/** The answer that events come in, once it has begun; how long it goes on is not limited. */
+async function openStream(after, signal) {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE_MS);
+  try {
+    const response = await fetch("events", {
+      headers: headers({ Accept: "text/event-stream", "Last-Event-ID": String(after) }),
+      signal: AbortSignal.any([signal, patience.signal]),
+      cache: "no-store",
+    });
+    if (!response.ok) await answerOf(response);
+    return response;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Read events from after a number on, until the connection ends. */
 async function listen(after, signal, { opened, heard, arrived }) {
-  const response = await fetch("events", {
-    headers: headers({ Accept: "text/event-stream", "Last-Event-ID": String(after) }),
-    signal,
-    cache: "no-store",
-  });
-  if (!response.ok) await answerOf(response);
+  const response = await openStream(after, signal);
   opened();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const parser = new EventParser(arrived);

@@ -42,6 +42,7 @@ const state = {
   usage: null,
   access: "read",
   calls: [],
+  hasHistory: false, // whether the calls of before have come
   lastNumber: 0,
   skipped: 0,
   series: new Series(),
@@ -82,6 +83,7 @@ function tokensOf(charged) {
 /** Forget all calls: the server has started anew, or another key sees others. */
 function forgetCalls() {
   state.calls = [];
+  state.hasHistory = false;
   state.lastNumber = 0;
   state.skipped = 0;
   state.series = new Series();

@@ -54,7 +54,10 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another name that it is asked for by; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Another name that it is asked for by; repeatable. '*': any, which takes keys.",
+        ),
     ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log each request.")] = False,
 ) -> None:
@@ -96,16 +99,12 @@ def _serve(
     import budgetware
     from budgetware import admin
     from budgetware.admin.keys import find_keys
-    from budgetware.admin.serving import is_local, listen, serve, url_of
+    from budgetware.admin.serving import listen, serve, url_of
 
     with misuse():
         keys = find_keys(keys_file)
-    if keys is None and not is_local(host):
-        raise Failure(
-            f"--host {host} can be reached by others, and there are no keys: give --keys, or serve "
-            "127.0.0.1",
-            MISUSED,
-        )
+    if keys is None:
+        _check_private(host, hosts)
     with budgetware.connect(manifest, ledger=ledger) as service:
         with misuse():
             app = admin.app(service, keys=keys, allow_hosts=[*hosts, *_named(host)])
@@ -119,6 +118,26 @@ def _serve(
             serve(app, taken, access_log=access_log)
 
 
+def _check_private(host: str, hosts: list[str]) -> None:
+    """Raise where others than this machine could ask, as there are no keys."""
+    from budgetware.admin.gate import ANY_HOST
+    from budgetware.admin.serving import is_local
+
+    if not is_local(host):
+        raise Failure(
+            f"--host {host} can be reached by others, and there are no keys: give --keys, or serve "
+            "127.0.0.1",
+            MISUSED,
+        )
+    if ANY_HOST in hosts:
+        raise Failure(
+            "--allow-host '*' lets any web page in a browser on this machine ask here under a name "
+            "of its own (DNS rebinding), and there are no keys: give --keys, or the names that it "
+            "is asked for by",
+            MISUSED,
+        )
+
+
 def _named(host: str) -> list[str]:
     """The host by which it is asked for; that of all addresses is none."""
-    return [] if host in ("0.0.0.0", "::", "") else [host]  # noqa: S104 - compared, not bound
+    return [] if host in ("0.0.0.0", "::", "[::]", "") else [host]  # noqa: S104 - not bound

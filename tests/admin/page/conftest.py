@@ -1,19 +1,29 @@
-"""A browser for each file, and a page in it for each test."""
+"""A browser and a server for all files; a page and a service of its own for each test.
+
+The folder is a package so that both end with its last test: others must not run beside the loop
+that drives the browser.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.admin.page.stage import PATIENCE_SECONDS, Stage, Visit, browsing, stage, visiting
+from tests.admin.page.stage import PATIENCE_SECONDS, House, Stage, Visit, browsing, house, visiting
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1_000)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with browsing() as found:
         yield found
+
+
+@pytest.fixture(scope="package")
+def served() -> Iterator[House]:
+    with house() as made:
+        yield made
 
 
 @pytest.fixture
@@ -23,7 +33,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def here() -> Iterator[Stage]:
+def here(served: House) -> Iterator[Stage]:
     """A service without keys: whoever is on this machine may do everything."""
-    with stage() as made:
+    with served.stage() as made:
         yield made

@@ -19,7 +19,8 @@ import pytest
 import uvicorn
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from budgetware import QuotaService, connect
 from budgetware.admin import Key, app
@@ -28,6 +29,7 @@ PATIENCE_SECONDS = 20.0
 WRITE = Key("ops", "w" * 40, access="write")
 READ = Key("viewer", "r" * 40)
 LOADING_FAILED = "Failed to load resource"
+CLOSED = PlainTextResponse("nothing is on", 503)
 
 
 def chromium() -> str:
@@ -75,33 +77,26 @@ class Server:
         self._server.should_exit = self._server.force_exit = True
         self._running.result(PATIENCE_SECONDS)
 
+    async def cut(self) -> None:
+        """Cut all connections, and go on."""
+        for connection in list(self._server.server_state.connections):
+            connection.transport.close()
+
 
 class Stage:
-    """A service with its server. What runs on it runs in its thread."""
+    """A service that is served. What runs on it runs in its thread."""
 
     def __init__(
-        self, portal: BlockingPortal, service: QuotaService, application: ASGIApp, path: str
+        self, portal: BlockingPortal, service: QuotaService, port: int = 0, path: str = "/"
     ) -> None:
         self.portal = portal
         self.service = service
-        self._application = application
+        self._port = port
         self._path = path
-        self._server: Server | None = None
-        self._port = 0
-        self.start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}{self._path}"
-
-    def start(self) -> None:
-        self._server = Server(self.portal, self._application, self._port)
-        self._port = self._server.port
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
 
     def call(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> Any:
         """Run to its end."""
@@ -114,6 +109,62 @@ class Stage:
         return self.portal.start_task_soon(function, *args)
 
 
+class OwnStage(Stage):
+    """One with a server of its own, which may stop and start again."""
+
+    def __init__(
+        self, portal: BlockingPortal, service: QuotaService, application: ASGIApp, path: str
+    ) -> None:
+        super().__init__(portal, service, path=path)
+        self._application = application
+        self._server: Server | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._server = Server(self.portal, self._application, self._port)
+        self._port = self._server.port
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+class House:
+    """One server for a stage after the other, each with a new service."""
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self._portal = portal
+        self._application: ASGIApp = CLOSED
+        self._server = Server(portal, self, 0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
+
+    @contextmanager
+    def stage(self) -> Generator[Stage]:
+        with self._portal.wrap_async_context_manager(connect()) as service:
+            self._application = app(service)
+            try:
+                yield Stage(self._portal, service, self._server.port)
+            finally:
+                self._application = CLOSED
+                self._portal.call(self._server.cut)
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+@contextmanager
+def house() -> Generator[House]:
+    with start_blocking_portal() as portal:
+        made = House(portal)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
 @contextmanager
 def stage(
     *,
@@ -121,12 +172,12 @@ def stage(
     wrap: Callable[[ASGIApp], ASGIApp] = lambda application: application,
     path: str = "/",
     **settings: Any,
-) -> Generator[Stage]:
-    """Open a service, serve it, and close both."""
+) -> Generator[OwnStage]:
+    """Open a service, serve it with a server of its own, and close both."""
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         service = stack.enter_context(portal.wrap_async_context_manager(connect(**settings)))
-        made = Stage(portal, service, wrap(app(service, keys=keys)), path)
+        made = OwnStage(portal, service, wrap(app(service, keys=keys)), path)
         stack.callback(made.stop)
         yield made
 

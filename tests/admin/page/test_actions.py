@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from budgetware import BudgetTerminated
+from budgetware import BudgetTerminated, Capacity, Resource
+from budgetware.admin import Key
 from tests.admin.page.agents import agent, search
 from tests.admin.page.stage import READ, WRITE, Stage, Visit, stage
 
@@ -129,6 +130,15 @@ def test_read_key_sees_no_buttons(visit: Visit) -> None:
         expect(page.locator(".task").get_by_role("button", name="Terminate")).to_have_count(0)
 
 
+def test_key_of_one_principal_is_told_that_it_sees_no_resources(visit: Visit) -> None:
+    alice = Key("alice", "a" * 40, principal="alice")
+    with stage(keys=[alice]) as here:
+        here.service.define(Resource("pages", Capacity(100), "reject"))
+        page = visit.open(here, alice)
+        expect(page.locator("#no-resources")).to_have_text("This key sees no resources.")
+        expect(page.locator("#resources .entry")).to_have_count(0)
+
+
 def test_key_is_asked_for_and_kept_in_the_tab_only(visit: Visit) -> None:
     with stage(keys=[READ]) as here:
         page = visit.page
@@ -136,6 +146,7 @@ def test_key_is_asked_for_and_kept_in_the_tab_only(visit: Visit) -> None:
         page.locator("#key input").fill("x" * 40)
         page.keyboard.press("Enter")
         expect(page.locator("#key .error")).to_have_text("The server does not know this key.")
+        expect(page.locator(".empty").locator("visible=true")).to_have_count(0)
         page.locator("#key input").fill(READ.secret)
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_have_text("Live")

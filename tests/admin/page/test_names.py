@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from budgetware import formats, reserve
 from budgetware.admin import page
@@ -38,10 +39,16 @@ def test_markup_and_control_characters_are_shown_as_they_are(visit: Visit, here:
         assert visit.complaints == []
 
 
-def evaluated(browser: Browser, expression: str) -> object:
-    source = (files(page) / "text.js").read_text()
+@pytest.fixture(scope="module")
+def blank(browser: Browser) -> Iterator[Page]:
+    """Where functions alone are called, which leave nothing behind."""
     with visiting(browser) as visit:
-        return visit.page.evaluate(f"() => {{ {source}; return {expression}; }}")
+        yield visit.page
+
+
+def evaluated(blank: Page, expression: str) -> object:
+    source = (files(page) / "text.js").read_text()
+    return blank.evaluate(f"() => {{ {source}; return {expression}; }}")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,7 @@ def evaluated(browser: Browser, expression: str) -> object:
     ids=["counts", "sizes", "durations", "dollars", "texts"],
 )
 def test_texts_are_those_of_the_command_line(
-    browser: Browser, function: str, values: list[object], expected: list[str]
+    blank: Page, function: str, values: list[object], expected: list[str]
 ) -> None:
-    shown = evaluated(browser, f"{json.dumps(values)}.map(value => {function}(value))")
+    shown = evaluated(blank, f"{json.dumps(values)}.map(value => {function}(value))")
     assert shown == expected
