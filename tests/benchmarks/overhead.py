@@ -125,7 +125,7 @@ async def main() -> None:
         await row("async with reserve(tokens=100) + commit", by_hand_flat)
     async with task_budget("timed", calls=big, seconds=3_600):
         await row("  with a deadline", flat)
-    with connect() as service, service.subscribe(10_000_000):
+    with connect(record_usage=False) as service, service.subscribe(10_000_000):
         async with service.task_budget("heard", calls=big):
             await row("  with a subscriber", flat, "25")
     async with (

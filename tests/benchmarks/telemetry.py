@@ -75,7 +75,7 @@ class Sdk:
         meter = meter_provider.get_meter("bare")
         self.histogram = meter.create_histogram("bare.duration", "s")
         self.service: QuotaService = connect(
-            tracer_provider=tracer_provider, meter_provider=meter_provider
+            record_usage=False, tracer_provider=tracer_provider, meter_provider=meter_provider
         )
 
     def bare(self, attributes: Any, late: Any = None) -> Case:
@@ -153,7 +153,7 @@ async def refusals(sdk: Sdk) -> None:
 
 async def unwatched(sdk: Sdk) -> None:
     eight = {f"bare.attribute.{i}": "value" if i % 2 else i for i in range(8)}
-    async with connect() as service, AsyncExitStack() as stack:
+    async with connect(record_usage=False) as service, AsyncExitStack() as stack:
         await open_tasks(stack, service, 1)
         await compare("@budgeted(calls=1), no SDK", flat, sdk.bare(eight))
 

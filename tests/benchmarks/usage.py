@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -149,17 +149,26 @@ async def _search() -> None:
     """A tool that does nothing."""
 
 
-def call_micros(ledger: str | None, *, record: bool) -> tuple[float, float, float]:
+@budgeted(tokens=500, settle=lambda used: used)
+async def _think() -> int:
+    """A model that says what it used."""
+    return 400
+
+
+Tool = Callable[[], Coroutine[Any, Any, object]]
+
+
+def call_micros(tool: Tool, ledger: str | None, *, record: bool) -> tuple[float, float, float]:
     """Microseconds of a call: CPU of its thread, of the whole process, and of a no-op await."""
 
     async def main() -> tuple[float, float, float]:
         async with connect(ledger=ledger, record_usage=record) as service:
-            async with task_budget(calls=10**9):
-                await _search()
+            async with task_budget(calls=10**9, tokens=10**12):
+                await tool()
                 await anyio.to_thread.run_sync(service.flush)
                 thread, process = thread_time(), process_time()
                 for _ in range(CALLS):
-                    await _search()
+                    await tool()
                 thread = thread_time() - thread
                 await anyio.to_thread.run_sync(service.flush)
                 process = process_time() - process
@@ -179,9 +188,11 @@ def costs(folder: Path) -> None:
         ("in memory", None, True),
         ("SQLite", f"sqlite:///{folder}/cost.db", True),
     ):
-        thread, whole, bare = min(call_micros(ledger, record=record) for _ in range(3))
-        cells = (f"{thread:.2f} us", f"{thread / bare:.1f} x", f"{whole:.2f} us")
-        rows.append((name, *cells))
+        for what, tool in (("", _search), (", settled", _think)):
+            found = min(call_micros(tool, ledger, record=record) for _ in range(3))
+            thread, whole, bare = found
+            cells = (f"{thread:.2f} us", f"{thread / bare:.1f} x", f"{whole:.2f} us")
+            rows.append((name + what, *cells))
     print(table(("@budgeted(calls=1)", "its thread", "a no-op await", "whole process"), *rows))
 
 

@@ -266,7 +266,7 @@ async def not_waiting(service: QuotaService) -> None:
 
 
 async def main() -> dict[str, object]:
-    async with connect() as service:
+    async with connect(record_usage=False) as service:
         await not_waiting(service)
         print(f"\n{'waiters for one slot':44} {'µs each':>8} {'anchor':>9} {'inversions':>11}")
         found = [await line(service, count) for count in (1_000, 10_000)]
