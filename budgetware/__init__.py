@@ -15,10 +15,11 @@ from .events import UsageEvent
 from .kernel.budget import Budget, Limit
 from .kernel.dims import Dim
 from .kernel.verdict import Verdict
+from .nowait import reserve_nowait
 from .policies import Reject, Terminate, Throttle
 from .quota_tokens import QuotaToken
 from .quotas import Capacity, Concurrency, Rate, Resource
-from .reservations import Reservation, reserve, reserve_nowait
+from .reservations import Reservation, reserve
 from .service import QuotaService
 from .tasks import TaskBudget
 from .usage import Usage

@@ -282,7 +282,9 @@ def budgeted(
         measures = check_measures(measure)
         held = amounts or {"calls": 1}
         site = Site(function, call, held, settle, measures, check_target(target))
-        return _decorate(site, retry)
+        decorated = _decorate(site, retry)
+        decorated.__dict__["__budgeted__"] = True  # so that adapters do not hold for it again
+        return decorated
 
     return decorate if fn is None else decorate(fn)
 

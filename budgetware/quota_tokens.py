@@ -21,7 +21,8 @@ from .inheritance import close, end, relink, served
 from .kernel.balances import Snapshot, balance, verdict
 from .kernel.dims import from_units, show, to_units
 from .kernel.quota import take_allowance
-from .reservations import Reservation, reserve_nowait
+from .nowait import reserve_nowait
+from .reservations import Reservation
 from .runtime import HasRuntime, Runtime
 from .stakes import Stake
 

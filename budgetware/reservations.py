@@ -182,6 +182,20 @@ class Reservation:
         """
         self._held().note(used, amounts)
 
+    def cut(self, error: BaseException, *, broken: bool = False) -> None:
+        """End it as a block does that `error` leaves: `on_error` decides, else it is assumed.
+
+        For what outlives a block, such as a stream. Does nothing where it has ended already.
+
+        Args:
+            error: a `GeneratorExit` where the consumer stopped early; that is booked later, so a
+                finalizer may call this.
+            broken: the provider failed after its first item.
+        """
+        hold = self._held()
+        if hold.state == "held":
+            hold.cut(error, "broken" if broken else None)
+
     def _held(self) -> Hold:
         if self._hold is None:
             raise ReservationError(
@@ -343,6 +357,19 @@ class Reservation:
             answer = await admit_async(answer)
         return self._open_bare(answer)
 
+    def wait(self) -> Reservation:
+        """Hold, as `await` does, in sync code: where a payer throttles, this blocks the thread.
+
+        Returns itself: a bare reservation, which `commit`, `release` or `cut` ends.
+
+        Raises:
+            BlockingInEventLoop: it would wait on a thread that runs an event loop.
+        """
+        if self._key is not None:
+            return self._enter_by_key_sync(self._open_bare)
+        answer = self._request()
+        return self._open_bare(answer if isinstance(answer, Hold) else admit_sync(answer))
+
     def now(self) -> Reservation:
         """Hold at once or raise; what `reserve_nowait` does."""
         if self._key is not None:
@@ -369,30 +396,3 @@ class Reservation:
 
 reserve = Reservation
 """Hold amounts before a call: `async with reserve(tokens=800) as reservation: …`."""
-
-
-def reserve_nowait(
-    target: Target | None = None,
-    amount: Price | None = None,
-    /,
-    *,
-    policy: PolicyLike = None,
-    on_error: OnError = "charge",
-    kind: str | None = None,
-    name: str | None = None,
-    model: str | None = None,
-    provider: str | None = None,
-    expires_in: float | str | None = None,
-    idempotency_key: str | None = None,
-    **amounts: Price,
-) -> Reservation:
-    """Hold amounts now or raise at once; the twin of `await reserve(...)` that never waits.
-
-    Where that would wait, `QuotaExceeded` says when to try again. Arguments and errors as
-    `reserve`. The reservation is itself a context manager.
-    """
-    return Reservation(
-        target, amount, policy=policy, max_wait=None, on_error=on_error, kind=kind, name=name,
-        model=model, provider=provider, expires_in=expires_in, idempotency_key=idempotency_key,
-        **amounts,
-    ).now()  # fmt: skip

@@ -41,6 +41,7 @@ LAYERS = [
     [
         "confirming",
         "finishing",
+        "nowait",
         "placing",
         "plans",
         "task_functions",

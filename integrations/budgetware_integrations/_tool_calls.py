@@ -1,0 +1,67 @@
+"""One call of a tool, as frameworks' hooks run it. Not here: what a refusal is to each of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
+
+from budgetware import BudgetExceeded, BudgetTerminated, reserve
+
+T = TypeVar("T")
+
+Amounts: TypeAlias = Mapping[str, Any]
+ToolAmounts: TypeAlias = Amounts | Callable[[str, Any], Amounts | None] | None
+"""What a call of a tool holds: amounts by dimension, for all tools; a callable of the tool's name
+and its arguments, which answers None for tools that cost nothing; or None, for none of them does."""
+
+ONE_CALL: Amounts = {"calls": 1}
+
+Refused = (BudgetExceeded, BudgetTerminated)
+"""What a model is told of in the framework's own way; all else is an error of the program."""
+
+
+def charges_itself(function: object) -> bool:
+    """Say whether a tool is a `@budgeted` function, or wraps one: then nobody else holds for it."""
+    while function is not None:
+        if getattr(function, "__budgeted__", False):
+            return True
+        function = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
+    return False
+
+
+def amounts_of(
+    tools: ToolAmounts, name: str, arguments: object, function: object = None
+) -> Amounts:
+    """What this call holds; nothing where the tool is `@budgeted`."""
+    if tools is None or (function is not None and charges_itself(function)):
+        return {}
+    if isinstance(tools, Mapping):
+        return cast("Amounts", tools)
+    return tools(name, arguments) or {}
+
+
+async def run_tool(amounts: Amounts, name: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Hold `amounts`, run the tool, settle; raises as `reserve` does. A failed call is charged."""
+    if not amounts:
+        return await call()
+    async with reserve(kind="tool", name=name, **amounts):
+        return await call()
+
+
+def run_tool_sync(amounts: Amounts, name: str, call: Callable[[], T]) -> T:
+    """Do the same in sync code."""
+    if not amounts:
+        return call()
+    with reserve(kind="tool", name=name, **amounts):
+        return call()
+
+
+def refusal_text(error: BaseException) -> str:
+    """What a model reads in place of a tool's result."""
+    return f"Not run, for the budget: {error}"
+
+
+def is_async(function: object) -> bool:
+    """Say whether calling it gives something to await."""
+    return inspect.iscoroutinefunction(inspect.unwrap(cast("Callable[..., Any]", function)))
