@@ -80,6 +80,7 @@ class HungUpError(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     provider: Provider
 
     def log_message(self, format: str, *args: object) -> None: ...

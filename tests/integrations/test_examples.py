@@ -1,0 +1,79 @@
+"""Every program in `examples/integrations/` prints what its docstring says it prints.
+
+They are run as users run them, with the local provider in place of the real ones. Those whose
+framework is not installed in this environment are left out.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.integrations.provider import Provider
+
+ROOT = Path(__file__).parents[2]
+MODULES = ROOT / "integrations" / "budgetware_integrations"
+ADAPTED = re.compile(r"budgetware_integrations(?:\.| import )(\w+)")
+REQUIRED = re.compile(r'^require\(\s*"([\w-]+)"', re.MULTILINE)
+
+
+def needed_by(path: Path) -> set[str]:
+    """The distributions that the adapters of a program require."""
+    modules = set(ADAPTED.findall(path.read_text(encoding="utf-8")))
+    sources = [(MODULES / f"{module}.py").read_text(encoding="utf-8") for module in modules]
+    return {name for source in sources for name in REQUIRED.findall(source)}
+
+
+def is_here(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+ALL = sorted((ROOT / "examples" / "integrations").glob("*.py"))
+PROGRAMS = [path for path in ALL if all(map(is_here, needed_by(path)))]
+
+
+def promised(path: Path) -> str:
+    """The indented lines after `It prints:` in its docstring."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
+    after = dedent(docstring).split("It prints:\n\n", 1)[1]
+    return dedent(after.split("\n\n", 1)[0]).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_program_prints_what_it_says(path: Path, provider: Provider, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "OTEL"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
+        "OPENAI_BASE_URL": f"{provider.url}/v1",
+        "OPENAI_API_BASE": f"{provider.url}/v1",
+        "ANTHROPIC_BASE_URL": provider.url,
+        "GOOGLE_GEMINI_BASE_URL": provider.url,
+        "OPENAI_API_KEY": "k",
+        "ANTHROPIC_API_KEY": "k",
+        "GEMINI_API_KEY": "k",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    }
+    environment.pop("BUDGETWARE_MANIFEST", None)
+    command = [sys.executable, str(path)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == promised(path), done.stderr
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_program_is_short(path: Path) -> None:
+    assert 15 <= len(path.read_text(encoding="utf-8").splitlines()) <= 60
