@@ -143,10 +143,12 @@ class BudgetExceeded(BudgetwareError):
             f"{self.requested} requested: "
         )
         if self.retry_after is not None:
-            seconds = self.retry_after
-            shown = f"{seconds:,.0f}" if seconds >= 1_000 else f"{seconds:.3g}"
-            return text + f"retry after {shown} s, or ask for less"
+            return text + f"retry after {self._shown_wait()}, or ask for less"
         return text + self._advice()
+
+    def _shown_wait(self) -> str:
+        seconds = self.retry_after or 0.0
+        return f"{seconds:,.0f} s" if seconds >= 1_000 else f"{seconds:.3g} s"
 
     def _units_word(self) -> str:
         return self.dim
@@ -163,6 +165,7 @@ class QuotaExceeded(BudgetExceeded):
     Attributes:
         resource: its name; that of the principal, or of the task, where theirs was short.
         waited_seconds: how long the call waited for it in vain.
+        is_paused: it may have enough, but grants nothing for now, because of `pause()`.
     """
 
     def __init__(
@@ -173,11 +176,13 @@ class QuotaExceeded(BudgetExceeded):
         waited_seconds: float = 0.0,
         units: str | None = None,
         comes_back: bool = False,
+        is_paused: bool = False,
         **fields: Any,
     ) -> None:
         super().__init__(**fields)
         self.resource = resource
         self.waited_seconds = waited_seconds
+        self.is_paused = is_paused
         self._what = whose
         self._units = units
         self._comes_back = comes_back
@@ -191,6 +196,11 @@ class QuotaExceeded(BudgetExceeded):
         if self.waited_seconds < 1e-6:
             return whose
         return f"after a wait of {self.waited_seconds:.3g} s {whose}"
+
+    def __str__(self) -> str:
+        if self.is_paused and self.retry_after is not None:
+            return f"{self._whose()} is paused: retry after {self._shown_wait()}"
+        return super().__str__()
 
     def _units_word(self) -> str:
         return self._units or self.dim

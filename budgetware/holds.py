@@ -250,6 +250,16 @@ class Hold:
         else:
             self.close("assumed", self.record, self.outcome, error)
 
+    def cut_block(self, error: BaseException) -> None:
+        """The same, and tell of it, as the block leaves it to be told."""
+        if isinstance(error, GeneratorExit) and self.state == "held":
+            self.told_late = False  # it may be booked later, and is told of then
+        try:
+            self.cut(error)
+        finally:  # `on_error` may raise
+            if self.told_late:
+                self.tell(error)
+
     def _releases(self, error: Exception) -> bool:
         """Ask `on_error`; if that raises, the call is charged."""
         try:

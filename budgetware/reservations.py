@@ -22,6 +22,7 @@ from .holds import Hold, State
 from .idempotency import KeyClaim, check_key
 from .kernel.dims import show
 from .kernel.verdict import Verdict
+from .pauses import pause_drawn
 from .policies import PolicyLike
 from .requests import Answer, admit_async, admit_sync, request, request_amounts
 from .settlement import Used
@@ -196,6 +197,17 @@ class Reservation:
         if hold.state == "held":
             hold.cut(error, "broken" if broken else None)
 
+    def pause(self, seconds: float | str) -> None:
+        """Have every resource that it draws on grant nothing for so long, in this process.
+
+        For a provider that asks for less, whatever the state. Its target and bound tokens count,
+        not their parents; without any it does nothing. See `QuotaService.pause`.
+
+        Raises:
+            InvalidAmount: `seconds` are not between 0 and 86,400.
+        """
+        pause_drawn(self._held(), seconds)
+
     def _held(self) -> Hold:
         if self._hold is None:
             raise ReservationError(
@@ -289,22 +301,12 @@ class Reservation:
         if self._holding is not None:
             leave_hold(self._holding)
         if error is not None:
-            self._cut(hold, error)
+            hold.cut_block(error)
             return
         if hold.state == "held":
             hold.leave()
         if hold.told_late and hold.is_watched():
             hold.tell(None)
-
-    @staticmethod
-    def _cut(hold: Hold, error: BaseException) -> None:
-        if isinstance(error, GeneratorExit) and hold.state == "held":
-            hold.told_late = False  # it may be booked later, and is told of then
-        try:
-            hold.cut(error)
-        finally:  # `on_error` may raise
-            if hold.told_late:
-                hold.tell(error)
 
     async def __aenter__(self) -> Reservation:
         if self._is_bare:

@@ -13,7 +13,8 @@ from .accounts import drain
 from .budgets import task_budget
 from .errors import ConfigurationError
 from .events import Subscription
-from .kernel.dims import check_name, show
+from .kernel.dims import check_name
+from .pauses import pause_by_name
 from .quota_tokens import QuotaToken, import_token
 from .quotas import PrincipalDefinition, QuotaLimit, Resource
 from .runtime import Runtime
@@ -23,7 +24,7 @@ from .views import (
     Changes,
     PrincipalView,
     ResourceView,
-    as_quota,
+    as_quotas,
     define,
     define_principal,
     delete,
@@ -104,6 +105,19 @@ class QuotaService:
         with self.runtime.defining:
             delete(self.runtime, name, expected_revision)
 
+    def pause(self, name: str, seconds: float | str, /) -> None:
+        """Have a resource grant nothing in this process for so long; 0 lifts any pause.
+
+        Calls that throttle wait until its end, others get `QuotaExceeded` with `retry_after`; it
+        spares no exempt principal, and ends no task. Of two pauses the one that ends later counts.
+        `seconds` are up to 86,400, or a text such as `"30s"`.
+
+        Raises:
+            UnknownResource, InvalidAmount: nothing has changed.
+        """
+        self._check_open()
+        pause_by_name(self.runtime, name, seconds)
+
     def resource(self, name: str, /) -> ResourceView:
         """Show one resource; raises `UnknownResource`."""
         return ResourceView.of(self.runtime.resources.get(name), self.runtime)
@@ -138,18 +152,10 @@ class QuotaService:
             ConfigurationError, InvalidAmount: nothing has changed.
         """
         self._check_open()
-        if quotas is not None and not isinstance(quotas, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                f"principal {show(name)}: quotas={show(quotas)}: give limits by dimension, as "
-                '{"tokens": Rate(1_000_000, "day")}'
-            )
         known = self.runtime.principals.find(check_name("principal", name))
         if known is not None and parent is None:
             parent = known.definition.parent
-        given = {} if quotas is None else dict(quotas)
-        definition = PrincipalDefinition(
-            name, parent, {dim: as_quota(name, dim, q) for dim, q in given.items()}, exempt
-        )
+        definition = PrincipalDefinition(name, parent, as_quotas(name, quotas), exempt)
         found = define_principal(self.runtime, definition)
         return PrincipalView.of(found, self.runtime)
 

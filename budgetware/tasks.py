@@ -83,6 +83,12 @@ class TaskBudget:
         return self.node.path
 
     @property
+    def parent(self) -> TaskBudget | None:
+        """The task it is inside of, which pays with it; None where it is an outermost one."""
+        outer: TaskBudget | None = next((node.owner for node in self.node.chain[1:]), None)
+        return outer
+
+    @property
     def verdict(self) -> Verdict:
         """The worst state of its own dimensions; `exhausted` once terminated."""
         return verdict(self)

@@ -5,6 +5,7 @@ Not here: what calls draw (`requests`), and the registries themselves (`resource
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -17,6 +18,7 @@ from .frames import definitions_changed
 from .kernel.balances import Balance, Snapshot
 from .kernel.dims import declare, show
 from .kernel.nodes import Node
+from .pauses import paused_seconds
 from .policies import PolicyLike, policy_name
 from .principals import Principal, is_exempt
 from .quotas import PrincipalDefinition, QuotaLimit, Resource, quota
@@ -96,6 +98,11 @@ class ResourceView:
         return 0 if queue is None else queue.count
 
     @property
+    def paused_seconds(self) -> float:
+        """How long it still grants nothing in this process, after `QuotaService.pause`."""
+        return paused_seconds(self._pool, self._runtime)
+
+    @property
     def balance(self) -> Balance:
         """What is left of it now."""
         return self.snapshot()[self.definition.key]
@@ -118,6 +125,7 @@ class ResourceView:
             "units": own.units,
             "max_wait": own.max_wait,
             "waiting": self.waiting,
+            "paused_seconds": self.paused_seconds,
             "balance": self.balance.to_dict(),
         }
 
@@ -288,8 +296,17 @@ def define_principal(
     return principal
 
 
-def as_quota(name: str, dim: str, given: object) -> Resource:
-    """A quota of a principal, as users give it."""
+def as_quotas(name: str, given: Mapping[str, object] | None) -> dict[str, Resource]:
+    """The quotas of a principal, as users give them."""
+    if not isinstance(given, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"principal {show(name)}: quotas={show(given)}: give limits by dimension, as "
+            '{"tokens": Rate(1_000_000, "day")}'
+        )
+    return {dim: _as_quota(name, dim, quota) for dim, quota in (given or {}).items()}
+
+
+def _as_quota(name: str, dim: str, given: object) -> Resource:
     dim = declare(dim)
     if isinstance(given, Resource):
         return replace(given, name=name, dim=dim)

@@ -199,6 +199,7 @@ _RESOURCE: Final = table(
         "units": TEXT,
         "max_wait": or_null({"anyOf": [TEXT, _NUMBER]}),
         "waiting": _COUNT,
+        "paused_seconds": _NUMBER,
         "balance": one_of_them("Balance"),
     }
 )

@@ -13,7 +13,7 @@ from ..kernel.nodes import Cell, Item, Node
 from ..kernel.tree import Shortage, left_of, settle
 from ..ledgers.leases import Lease
 from ..policies import severity
-from .decisions import could_ever, refuse, stopped_by
+from .decisions import refuse, stopped_by
 from .lending import is_question, policy_of, stays
 from .places import leave
 from .refusals import Refusal
@@ -51,9 +51,8 @@ def _turn_away_from(cell: Cell, now_ns: int) -> None:
     for waiter in [w for w in waiting if cell.node in w.nodes]:
         units = sum(n for _d, n, (cells, _a, _s) in waiter.items if cell in cells)
         is_needed = units > 0 and not waiter.is_free_of(cell) and waiter.state == "waiting"
-        finishing = waiter.frame.finishing
-        if is_needed and not could_ever(cell, units, 0, finishing, now_ns):
-            short = Shortage(cell, units, left_of(cell, finishing))
+        if is_needed and waiter.is_in_vain(cell, units, 0, now_ns):
+            short = Shortage(cell, units, left_of(cell, waiter.frame.finishing))
             left = leave(waiter.places)
             frame, items = waiter.frame, waiter.items
             waiter.refusal = refuse(frame, items, waiter.call, [short], now_ns)
@@ -91,9 +90,8 @@ def _reconsider(waiter: Waiter, now_ns: int) -> None:
         cell = place.cell
         if waiter.is_free_of(cell):
             continue
-        finishing = waiter.frame.finishing
         is_strict = severity(policy_of(cell)) and not is_question(cell, now_ns)
-        if is_strict or not could_ever(cell, place.units, place.own, finishing, now_ns):
+        if is_strict or waiter.is_in_vain(cell, place.units, place.own, now_ns):
             pump(give_up(waiter, place, now_ns), now_ns)
     if waiter.state == "waiting":
         pump(advance(waiter, now_ns), now_ns)

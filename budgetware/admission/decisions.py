@@ -18,8 +18,9 @@ from ..holding import own_holds, units_in
 from ..kernel.carving import open_carve
 from ..kernel.dims import from_units
 from ..kernel.nodes import KINDS, Cell, Item, Node, payers, refresh
+from ..kernel.quota import end_pause
 from ..kernel.tree import Shortage, hold, left_of, shortages
-from ..policies import Policy, Terminate, severity
+from ..policies import Policy, Terminate, severity, terminates
 from ..principals import is_exempt
 from ..termination import latch
 from .lending import (
@@ -32,6 +33,7 @@ from .lending import (
     without_credit,
 )
 from .places import goes_first
+from .prospects import could_ever, paused, retry_after
 from .refusals import Refusal, units_of
 
 Carve = Mapping[str, tuple[int, int | None, int]]
@@ -71,8 +73,9 @@ def decide(
     exempt = is_exempt(frame.principal)
     if frame.principal is not None or frame.draws or frame.aim is not None or frame.rates:
         bring_up_to_date(items, now_ns)
-    obstacles = shortages(items, frame.finishing, exempt=exempt)
-    obstacles = without_credit(obstacles)
+    obstacles = without_credit(shortages(items, frame.finishing, exempt=exempt))
+    if frame.draws or frame.aim is not None:
+        obstacles = paused(items, obstacles, frame.finishing, now_ns, exempt=exempt)
     holds = own_holds() if waiting or obstacles else ()
     if waiting:
         obstacles += _queued(frame, items, obstacles, holds, exempt=exempt)
@@ -110,7 +113,8 @@ def _refusal(
     hopeless = [
         s
         for s in obstacles
-        if not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing, now_ns)
+        if not s.is_pause
+        and not could_ever(s.cell, s.requested, units_in(holds, s.cell), frame.finishing, now_ns)
     ]
     if not hopeless:
         return None
@@ -136,9 +140,11 @@ def grant(frame: Frame, items: Sequence[Item]) -> list[Cell]:
 
 
 def bring_up_to_date(items: Iterable[Item], now_ns: int) -> None:
-    """Let rates refill, and allowances collect what their parts have left."""
+    """Let rates refill, pauses end, and allowances collect what their parts have left."""
     for _dim, n, (cells, _above, _special) in items:
         for cell in cells:
+            if cell.paused_ns:
+                end_pause(cell, now_ns)
             if cell.refill is not None or cell.lease is not None:
                 refresh(cell, now_ns)
                 if cell.lease is not None:
@@ -190,48 +196,6 @@ def _lets_wait(cell: Cell, call: Call) -> bool:
     return policy_of(cell).severity == 0 and severity(call.policy) == 0
 
 
-def could_ever(cell: Cell, n: int, own: int, finishing: frozenset[Node], now_ns: int = 0) -> bool:
-    """Whether waiting may help: others may give back, and time refills a rate.
-
-    Not, without a top-up, above limit - spent of a budget, the burst of a rate or the slots of a
-    concurrency; nor for what the waiting call's own context holds.
-    """
-    limit = cell.limit
-    if limit is None:
-        return True
-    if cell.lease is not None and cell.lease.is_question(now_ns):
-        return n <= limit
-    if cell.refill is not None:
-        return n <= limit
-    spent = 0 if cell.level else cell.spent + cell.elsewhere
-    keep = 0 if cell.node in finishing else cell.keep
-    return n <= limit - spent - keep - own
-
-
-def retry_after(obstacles: Iterable[Shortage], now_ns: int) -> float | None:
-    """Seconds until time alone would let the call pass, with the queue ahead; None: never."""
-    longest = 0.0
-    for shortage in obstacles:
-        cell = shortage.cell
-        if cell.lease is not None and cell.limit is not None:
-            after = cell.lease.retry_after(shortage.requested, now_ns)
-            if after is None or shortage.requested > cell.limit:
-                return None
-            longest = max(longest, after)
-            continue
-        if cell.refill is None or cell.limit is None or shortage.requested > cell.limit:
-            return None
-        ahead = 0
-        if cell.queue is not None:
-            first, ahead = cell.queue.first(), cell.queue.units
-            blamed = None if first is None else first.waiter.blamed
-            if blamed is not None and blamed.cell is not cell:
-                return None  # it waits for something else, and nobody knows how long
-        deficit = ahead + shortage.requested - cell.free
-        longest = max(longest, cell.refill.wait_seconds(deficit, now_ns))
-    return longest
-
-
 def _order(cell: Cell) -> tuple[int, int]:
     """Tasks before all others, and the outermost first; the last in this order decides."""
     return -KINDS.index(cell.node.kind), -len(cell.node.chain)
@@ -243,7 +207,7 @@ def refuse(
     """Of several short payers one that terminates goes first, then the outermost."""
     if len(short) == 1:
         shortage = short[0]
-        ended = _ended(frame, shortage.cell, call)
+        ended = _ended(frame, shortage, call)
     else:
         shortage, ended = _foremost(frame, call, short)
     cell = shortage.cell
@@ -261,24 +225,26 @@ def _foremost(frame: Frame, call: Call, short: list[Shortage]) -> tuple[Shortage
         first.setdefault(shortage.cell.node, shortage)
     ordered = sorted(first.values(), key=lambda s: _order(s.cell), reverse=True)
     strictest = max(severity(policy_of(s.cell)) for s in ordered)
-    ended = [(s, _ended(frame, s.cell, call)) for s in ordered]
+    ended = [(s, _ended(frame, s, call)) for s in ordered]
     ending = [(s, node) for s, node in ended if node is not None]
     if ending:
         return max(ending, key=lambda pair: -len(pair[1].chain))
     return next(s for s in ordered if severity(policy_of(s.cell)) == strictest), None
 
 
-def _ended(frame: Frame, cell: Cell, call: Call) -> Node | None:
+def _ended(frame: Frame, short: Shortage, call: Call) -> Node | None:
     """Count a refusal by this payer; return the task that it ends.
 
-    A task ends itself; a payer that is none ends the innermost task of the call.
+    A task ends itself; a payer that is none ends the innermost task of the call. A pause ends
+    none but by patience.
     """
-    node = cell.node
-    policy = policy_of(cell)
+    node = short.cell.node
+    policy = policy_of(short.cell)
     task = node if node.kind == "task" else (frame.chain[0] if frame.chain else None)
     if task is None or task.latch is not None or task.ended:
         return None
-    if isinstance(policy, Terminate) or isinstance(call.policy, Terminate):
+    is_strict = isinstance(policy, Terminate) or isinstance(call.policy, Terminate)
+    if is_strict and not short.is_pause:
         return task
     refusals = _count(task, node)
     is_out = _is_out(policy, refusals) or _is_out(call.policy, refusals)
@@ -314,7 +280,7 @@ def _why(ended: Node, short: Shortage, call: Call) -> str:
     text = f"{available} of {limit} {units_of(short)} left, {requested} requested"
     if node.kind != "task":
         text = f"{node.kind} {node.name!r}: {text}"
-    if isinstance(policy_of(cell), Terminate) or isinstance(call.policy, Terminate):
+    if terminates(policy_of(cell), call.policy) and not short.is_pause:
         return text
     refusals = ended.refusals if node is ended else (ended.refused or {}).get(node, 0)
     return f"{text}, after {refusals} refusals in a row"

@@ -45,10 +45,15 @@ def first_stays(lease: Lease) -> bool:
     return first is not None and stays(first.waiter, lease.cell)
 
 
-def is_question(cell: Cell, now_ns: int) -> bool:
-    """Whether a ledger may have more for this payer: its policy is of no account until it says."""
+def may_be_asked(cell: Cell, now_ns: int) -> bool:
+    """Whether a ledger may have more for this payer."""
     lease: Lease | None = cell.lease
     return lease is not None and lease.is_question(now_ns)
+
+
+def is_question(cell: Cell, now_ns: int) -> bool:
+    """Whether that is asked now: the policy of a payer is of no account until the ledger says."""
+    return not cell.paused_ns and may_be_asked(cell, now_ns)
 
 
 def ask(obstacles: Sequence[Shortage], now_ns: int) -> list[Event]:
@@ -70,8 +75,7 @@ def without_credit(obstacles: Sequence[Shortage]) -> list[Shortage]:
 
 def first_away(obstacles: Sequence[Shortage]) -> Lease | None:
     """The first of those short payers whose ledger cannot be asked."""
-    leases: list[Lease] = [s.cell.lease for s in obstacles if s.cell.lease is not None]
-    return next((lease for lease in leases if lease.error is not None), None)
+    return next((lease for lease in _leases(obstacles) if lease.error is not None), None)
 
 
 def refuse_away(frame: Frame, call: Call, items: Sequence[Item], lease: Lease) -> Refusal:
@@ -85,6 +89,10 @@ def refuse_recovering(
     frame: Frame, call: Call, items: Sequence[Item], obstacles: Sequence[Shortage]
 ) -> Refusal | None:
     """Who is short because a ledger grants nothing to anybody for now has not used up anything."""
-    leases: list[Lease] = [s.cell.lease for s in obstacles if s.cell.lease is not None]
-    recovering = next((lease for lease in leases if lease.recovery is not None), None)
+    recovering = next((lease for lease in _leases(obstacles) if lease.recovery is not None), None)
     return None if recovering is None else refuse_away(frame, call, items, recovering)
+
+
+def _leases(obstacles: Sequence[Shortage]) -> list[Lease]:
+    """Those that are short, and not just paused."""
+    return [s.cell.lease for s in obstacles if s.cell.lease is not None and not s.is_pause]

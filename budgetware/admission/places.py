@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..holding import units_in
-from ..kernel.nodes import Cell, QuotaCell, refloor
+from ..kernel.nodes import Cell, Node, QuotaCell, refloor
 from ..kernel.queue import Entry, Queue
 from ..kernel.refill import NEVER_NS
+from ..kernel.tree import room_of
 
 
 class Place(Entry):
@@ -67,6 +68,11 @@ def join(waiter: Any, place: Place) -> Place:
     return place
 
 
+def has_room(place: Place, finishing: frozenset[Node]) -> bool:
+    """Whether there is enough, and it is to be had."""
+    return not place.cell.paused_ns and room_of(place.cell, finishing) >= place.units
+
+
 def is_first(place: Place) -> bool:
     """Whether nobody goes before it."""
     queue = place.cell.queue
@@ -74,12 +80,18 @@ def is_first(place: Place) -> bool:
 
 
 def alarm_ns(place: Place) -> int | None:
-    """When time alone may serve the first in a line: a rate refills, a reservation expires."""
-    refill = place.cell.refill
+    """When time alone may serve the first in a line.
+
+    A rate refills, a pause or a reservation ends.
+    """
+    cell = place.cell
     expiry_ns: int | None = place.waiter.frame.runtime.next_expiry_ns
-    if refill is None:
+    if cell.paused_ns:
+        ready_ns = cell.paused_ns
+    elif cell.refill is None:
         return expiry_ns
-    ready_ns = refill.ready_ns(place.units - place.cell.free)
+    else:
+        ready_ns = cell.refill.ready_ns(place.units - cell.free)
     if ready_ns >= NEVER_NS:  # it has no share of its rate yet, and is woken by the answer
         return expiry_ns
     return ready_ns if expiry_ns is None else min(ready_ns, expiry_ns)

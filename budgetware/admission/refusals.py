@@ -142,6 +142,7 @@ def exceeded(
         waited_seconds=waited_ns / 1e9,
         units=units_of(short),
         comes_back=cell.level and limit is not None and short.requested <= limit,
+        is_paused=short.is_pause,
     )
 
 

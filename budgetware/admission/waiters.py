@@ -23,14 +23,15 @@ from ..calls import Call
 from ..frames import Frame
 from ..kernel.nodes import Cell, Item, Node, QuotaCell
 from ..kernel.quota import inherit
-from ..kernel.tree import Shortage, left_of, room_of, shortages
+from ..kernel.tree import shortages
 from ..ledgers.leases import Lease
 from ..principals import is_exempt
 from ..stakes import Stake
 from ..tallies import Tally
-from .decisions import bring_up_to_date, could_ever, grant, refuse, stopped_by
+from .decisions import bring_up_to_date, grant, refuse, stopped_by
 from .lending import is_question, may_be_waited_for, policy_of, refuse_away, stays
-from .places import Place, alarm_ns, goes_first, is_first, join, leave
+from .places import Place, alarm_ns, goes_first, has_room, is_first, join, leave
+from .prospects import could_ever, paused, shortage_of
 from .refusals import Refusal
 
 MAX_WAITERS = 100_000
@@ -106,7 +107,7 @@ class Waiter:
             for cell in cells:
                 if isinstance(cell, QuotaCell) and n > 0 and may_be_waited_for(cell):
                     units[cell] = units.get(cell, 0) + n
-        places = [Place(self, cell, n) for cell, n in units.items() if not self.is_free_of(cell)]
+        places = [Place(self, cell, n) for cell, n in units.items() if cell.limit is not None]
         if len(places) > 1:
             places.sort(key=lambda place: place.cell.rank)
         return places
@@ -117,17 +118,24 @@ class Waiter:
         return self.frame.principal is not None and is_exempt(self.frame.principal)
 
     def is_free_of(self, cell: Cell) -> bool:
-        """Whether a payer refuses it nothing, or nothing any more."""
-        return cell.limit is None or (cell.spares_exempt and self.is_exempt)
+        """Whether a payer refuses it nothing, or nothing any more. A pause spares nobody."""
+        return cell.limit is None or (not cell.paused_ns and self._is_spared_by(cell))
+
+    def _is_spared_by(self, cell: Cell) -> bool:
+        return cell.spares_exempt and self.is_exempt
+
+    def is_in_vain(self, cell: Cell, units: int, own: int, now_ns: int) -> bool:
+        """Whether a payer can never give it so much."""
+        finishing = self.frame.finishing
+        return not (self._is_spared_by(cell) or could_ever(cell, units, own, finishing, now_ns))
 
     def _expires_ns(self) -> int | None:
         """When the shortest of the longest waits is over; the call's own is one of them."""
         bounds = [self.call.wait_seconds, getattr(self.call.policy, "wait_seconds", None)]
         for place in self.places:
-            bounds += [
-                place.cell.wait_seconds,
-                getattr(policy_of(place.cell), "wait_seconds", None),
-            ]
+            cell = place.cell
+            if not self.is_free_of(cell):
+                bounds += [cell.wait_seconds, getattr(policy_of(cell), "wait_seconds", None)]
         given = [seconds for seconds in bounds if seconds is not None]
         return self.since_ns + int(min(given) * 1e9) if given else None
 
@@ -225,27 +233,30 @@ def advance(waiter: Waiter, now_ns: int) -> list[Cell]:
         if waiter.is_free_of(place.cell):
             left += leave([place])
             continue
-        if not could_ever(place.cell, place.units, place.own, frame.finishing, now_ns):
+        if waiter.is_in_vain(place.cell, place.units, place.own, now_ns):
             return left + give_up(waiter, place, now_ns)
-        room = room_of(place.cell, frame.finishing)
+        is_enough = has_room(place, frame.finishing)
         if place.queue is None:
             queue = place.cell.queue
             is_clear = queue is None or not queue.count or goes_first(waiter.holds, place.cell)
-            if room >= place.units and is_clear:
+            if is_enough and is_clear:
                 continue
             left += leave(waiter.places[at + 1 :])
             place = join(waiter, place)  # noqa: PLW2901 - it may be a new one
-        if room >= place.units and is_first(place):
+        if is_enough and is_first(place):
             continue
-        if place.cell.lease is not None and not _goes_on_asking(waiter, place, room, now_ns):
+        if place.cell.lease is not None and not _goes_on_asking(waiter, place, now_ns):
             return left + give_up(waiter, place, now_ns)
         return left + _go_on_waiting(waiter, at, before)
     return left + _decide(waiter, now_ns)
 
 
-def _goes_on_asking(waiter: Waiter, place: Place, room: int, now_ns: int) -> bool:
-    """It waits for a ledger, or, after its answer, as its policies say."""
+def _goes_on_asking(waiter: Waiter, place: Place, now_ns: int) -> bool:
+    """It waits for a ledger, or, after its answer or in a pause, as its policies say."""
     lease: Lease = place.cell.lease
+    if place.cell.paused_ns:
+        waiter.has_waited = stays(waiter, place.cell)
+        return waiter.has_waited
     if lease.error is not None:
         return False
     if not lease.is_question(now_ns):
@@ -254,7 +265,7 @@ def _goes_on_asking(waiter: Waiter, place: Place, room: int, now_ns: int) -> boo
         waiter.has_waited = True
         lease.ask_again()
         return True
-    if room < place.units:
+    if not has_room(place, waiter.frame.finishing):
         lease.ask()
     return True
 
@@ -296,7 +307,9 @@ def _decide(waiter: Waiter, now_ns: int) -> list[Cell]:
     if stopped is not None:
         waiter.refusal = Refusal(frame, waiter.call, items, stopped, None)
         return finish(waiter, "refused", now_ns)
-    short = shortages(items, frame.finishing, exempt=waiter.is_exempt)
+    exempt, finishing = waiter.is_exempt, frame.finishing
+    short = shortages(items, finishing, exempt=exempt)
+    short = paused(items, short, finishing, now_ns, exempt=exempt)
     if short:
         waiter.refusal = refuse(frame, items, waiter.call, short, now_ns)
         return finish(waiter, "refused", now_ns)
@@ -322,12 +335,14 @@ def give_up(waiter: Waiter, place: Place, now_ns: int) -> list[Cell]:
     """Waiting helps no more: others have used what it waited for, or the limit was lowered."""
     frame = waiter.frame
     lease: Lease | None = place.cell.lease
-    if lease is not None and (lease.error is not None or lease.recovery is not None):
+    is_away = lease is not None and (lease.error is not None or lease.recovery is not None)
+    if lease is not None and is_away and not place.cell.paused_ns:
         waiter.blamed = place
         waiter.refusal = refuse_away(frame, waiter.call, waiter.items, lease)
         return finish(waiter, "refused", now_ns)
-    short = Shortage(place.cell, place.units, left_of(place.cell, frame.finishing))
-    is_vain = not could_ever(place.cell, place.units, place.own, frame.finishing, now_ns)
+    is_exempt, finishing = waiter.is_exempt, frame.finishing
+    short = shortage_of(place.cell, place.units, finishing, now_ns, exempt=is_exempt)
+    is_vain = waiter.is_in_vain(place.cell, place.units, place.own, now_ns)
     waiter.blamed = place
     left = leave(waiter.places)  # whoever tries again will not have itself ahead of it
     waiter.refusal = refuse(frame, waiter.items, waiter.call, [short], now_ns)

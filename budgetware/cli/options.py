@@ -8,6 +8,13 @@ import typer
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
+class Ending(StrEnum):
+    """What happens when a task has not enough."""
+
+    REJECT = "reject"
+    TERMINATE = "terminate"
+
+
 class Enforcement(StrEnum):
     """What happens to a call when there is not enough."""
 

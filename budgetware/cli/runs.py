@@ -44,6 +44,7 @@ class RunOrder:
         limits: of the task.
         task: its name; the manifest may have a template of it.
         ceilings: arguments of `process.run`.
+        policy: of the task; None: the template's, or the usual one.
     """
 
     command: Sequence[str]
@@ -54,6 +55,7 @@ class RunOrder:
     principal: str | None = None
     ceilings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     input: bytes | None = None
+    policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +113,32 @@ class Receipt:
         ]
 
 
-def parse_budget(words: Sequence[str]) -> dict[str, Any]:
+def parse_budget(words: Sequence[str], **named: str | None) -> dict[str, Any]:
     """Read limits of a task: `tokens=50k`, `usd=0.25`, `cpu=10s`, `seconds=2m`.
+
+    Args:
+        words: those of `--budget`.
+        **named: limits that have an option of their own, which is called after them.
 
     Raises:
         InvalidAmount: one of them is none, or is there twice.
     """
+    given = [(f"--budget {word[:60]}", *word.partition("=")) for word in words]
+    given += [
+        (f"--{dim} {text[:60]}", dim, "=", text) for dim, text in named.items() if text is not None
+    ]
     limits: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for option, name, equals, value in given:
         dim = ALIASES.get(name, name)
         if not equals or not value:
-            raise InvalidAmount(f"--budget {word[:60]}: give DIM=VALUE, such as tokens=50k")
+            raise InvalidAmount(f"{option}: give DIM=VALUE, such as tokens=50k")
         if dim in limits:
             raise InvalidAmount(f"--budget: {dim} has two limits: give one of them")
-        limits[dim] = _limit_of(word, dim, value)
+        limits[dim] = _limit_of(option, dim, value)
     return limits
 
 
-def _limit_of(word: str, dim: str, text: str) -> Any:
+def _limit_of(option: str, dim: str, text: str) -> Any:
     """A limit that a task takes; what is wrong with it names the option."""
     try:
         value = parse_duration(text) if dim == "seconds" else parse_value(text, dim)
@@ -138,7 +147,7 @@ def _limit_of(word: str, dim: str, text: str) -> Any:
         said = str(error)
         if said.startswith(f"{dim}="):  # which the option says already
             said = said.partition(": ")[2]
-        raise InvalidAmount(f"--budget {word[:60]}: {said}") from None
+        raise InvalidAmount(f"{option}: {said}") from None
     return value
 
 
@@ -148,11 +157,33 @@ def carry_out(order: RunOrder) -> Receipt:
     Raises:
         Failure, BudgetwareError: it was not started, or its task was ended.
     """
+    with opened(order) as (service, name, environment):
+        return _run(service, order, name, environment)
+
+
+@contextmanager
+def opened(order: RunOrder) -> Generator[tuple[QuotaService, str, dict[str, str]]]:
+    """The service of a program, the name of its task, and what its environment is told of it.
+
+    Raises:
+        Failure, BudgetwareError: it cannot be opened.
+    """
     with misuse():
         ledger_at(MEMORY if order.ledger is None else order.ledger)
     name = order.task or f"run-{new_id()[:8]}"
+    environment: dict[str, str] = {}
+    if order.principal is not None:
+        environment[PRINCIPAL_VARIABLE] = order.principal
     with _manifest_for(order, name) as manifest, connect(manifest) as service:
-        return _run(service, order, name, manifest)
+        if manifest is not None:
+            environment[MANIFEST_VARIABLE] = str(manifest.absolute())
+        yield service, name, environment
+
+
+def task_of(service: QuotaService, order: RunOrder, name: str) -> TaskBudget:
+    """The task of a program, shared with all that it starts, if there is a ledger."""
+    is_shared = service.runtime.shared is not None and _can_share(service, order, name)
+    return task_budget(name, shared=is_shared, service=service, policy=order.policy, **order.limits)
 
 
 def _check_task(order: RunOrder, manifest: Manifest) -> None:
@@ -167,30 +198,25 @@ def _check_task(order: RunOrder, manifest: Manifest) -> None:
     )
 
 
-def _run(service: QuotaService, order: RunOrder, name: str, manifest: Path | None) -> Receipt:
-    environment = dict(os.environ)
-    if manifest is not None:
-        environment[MANIFEST_VARIABLE] = str(manifest.absolute())
-    if order.principal is not None:
-        environment[PRINCIPAL_VARIABLE] = order.principal
+def _run(service: QuotaService, order: RunOrder, name: str, environment: dict[str, str]) -> Receipt:
     scope: Any = nullcontext()
     if order.limits or order.task is not None:
-        is_shared = service.runtime.shared is not None and _can_share(service, order, name)
-        scope = task_budget(name, shared=is_shared, service=service, **order.limits)
-        if is_shared:
+        scope = task_of(service, order, name)
+        if scope.plan.shared:
             environment[TASK_VARIABLE] = name
     whose: Any = nullcontext() if order.principal is None else principal(order.principal)
+    given = {**os.environ, **environment}
     with whose, scope as task:
         try:
-            result = run_sync(order.command, input=order.input, env=environment, **order.ceilings)
+            result = run_sync(order.command, input=order.input, env=given, **order.ceilings)
         except OSError as error:
             why = error.strerror or str(error)
             raise Failure(f"cannot start {order.command[0]}: {why}", MISUSED) from None
-        snapshot = None if task is None else _snapshot(service, task)
+        snapshot = None if task is None else snapshot_of(service, task)
     return Receipt(Path(order.command[0]).name, result, snapshot)
 
 
-def _snapshot(service: QuotaService, task: TaskBudget) -> dict[str, Any]:
+def snapshot_of(service: QuotaService, task: TaskBudget) -> dict[str, Any]:
     """The balances of a task, with what the program itself has paid from it."""
     shown = task.snapshot().to_dict()
     shared = service.runtime.shared

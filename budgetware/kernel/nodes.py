@@ -56,6 +56,7 @@ class Cell:
     refill: Refill | None = None
     rank: tuple[int, int, int] = (0, 0, 0)
     is_watched = False
+    paused_ns = 0
     policy: Any = None
     spares_exempt = False
     wait_seconds: float | None = None
@@ -89,8 +90,9 @@ class QuotaCell(Cell):
 
     `rank` orders the cells of all nodes: who waits for several takes its places in that order.
     `heir` has what is left once a quota token is over. `is_watched` sends every hold down the
-    close path. `spares_exempt`: it refuses no exempt principal. `policy` is its own, where it
-    has one apart from its node's, and `wait_seconds` the longest wait for it.
+    close path; so it is with one that grants nothing before `paused_ns`. `spares_exempt`: it
+    refuses no exempt principal. `policy` is its own, where it has one apart from its node's, and
+    `wait_seconds` the longest wait for it.
 
     Where other processes draw on it too, `lease` is what this one has of it, and `elsewhere` the
     units that others have used: then base is what it has ever got.
@@ -101,6 +103,7 @@ class QuotaCell(Cell):
         "heir",
         "is_watched",
         "lease",
+        "paused_ns",
         "policy",
         "queue",
         "rank",
@@ -118,6 +121,7 @@ class QuotaCell(Cell):
         self.queue = None
         self.refill = None
         self.is_watched = False
+        self.paused_ns = 0
         self.policy = None
         self.spares_exempt = False
         self.wait_seconds = None

@@ -50,6 +50,19 @@ def lift(cell: QuotaCell) -> None:
     refloor(cell)
 
 
+def pause(cell: QuotaCell, until_ns: int) -> None:
+    """Grant nothing before then; 0: at once again. Of a resource, which nobody else watches."""
+    cell.paused_ns = until_ns
+    cell.is_watched = until_ns > 0
+    refloor(cell)
+
+
+def end_pause(cell: Cell, now_ns: int) -> None:
+    """Lift a pause whose time is over."""
+    if isinstance(cell, QuotaCell) and now_ns >= cell.paused_ns:
+        pause(cell, 0)
+
+
 def _limit(cell: QuotaCell, units: int, *, used: int) -> None:
     reserved = cell.reserved
     cell.limit = units

@@ -21,11 +21,12 @@ AS_HELD = -1
 
 @dataclass(slots=True)
 class Shortage:
-    """A payer that has not enough; units."""
+    """A payer that has not enough; units. `is_pause`: it may have, but grants nothing for now."""
 
     cell: Cell
     requested: int
     available: int
+    is_pause: bool = False
 
 
 def try_hold(items: Iterable[Item]) -> bool:

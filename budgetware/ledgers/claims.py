@@ -35,7 +35,7 @@ def make_claim(lease: Lease, now_ns: int, *, waits: bool, is_last: bool = False)
         lease.begin_anew()
     lease.give(min(lease.lent, max(0, cell.free)))
     lease.lent = 0
-    queue = None if lease.steps_back else cell.queue
+    queue = None if lease.steps_back or cell.paused_ns else cell.queue
     lease.steps_back = False
     waiting = (queue.units if queue is not None else 0) + lease.extra
     first = queue.first() if queue is not None and queue.count else None

@@ -342,7 +342,7 @@ class Lease:
     def _plan(self, now_ns: int, ttl_ns: int, again_ns: int) -> None:
         """When to ask next, if nothing happens before."""
         cell = self.cell
-        has_queue = cell.queue is not None and cell.queue.count > 0
+        has_queue = cell.queue is not None and cell.queue.count > 0 and not cell.paused_ns
         is_told = cell.level or cell.spent - self.offset == self.counted
         is_empty = cell.base == cell.spent and cell.free == 0 and not self.share and is_told
         next_ns = NEVER_NS if is_empty and not has_queue else now_ns + ttl_ns // 3

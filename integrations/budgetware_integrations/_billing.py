@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Generator, Mapping
+from typing import Final, Literal, cast
 
 from budgetware import BudgetwareError
+
+from ._signals import pause_seconds
 
 BILLED_STATUSES: Final = frozenset({408, 499, 504, 524})
 """Somebody stopped waiting; the model may have answered."""
 _NEVER_SENT: Final = frozenset({
-    "ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError",
-    "ConnectionRefusedError", "gaierror", "ClientConnectorError", "ClientConnectorDNSError",
+    "ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError",
+    "ProxyError", "ConnectionRefusedError", "gaierror", "ClientConnectorError",
+    "ClientConnectorDNSError",
 })  # fmt: skip
+_CUT_OFF: Final = frozenset({"ClientPayloadError"})
+"""An answer that broke off, whatever status its causes seem to have."""
 _MOST_CAUSES: Final = 20
 
 
@@ -21,22 +27,71 @@ def is_free(error: BaseException) -> bool:
     It was not where nothing was sent, or where the provider answered with a status of an error;
     what was cut off, timed out or answered in part may have been.
     """
-    current: BaseException | None = error
-    for _ in range(_MOST_CAUSES):
-        if current is None:
+    for current in _evidence(error):
+        if type(current).__name__ in _CUT_OFF:
             return False
         status = status_of(current)
         if status is not None:
             return status >= 400 and status not in BILLED_STATUSES
         if isinstance(current, BudgetwareError) or type(current).__name__ in _NEVER_SENT:
             return True
-        current = current.__cause__ or current.__context__
     return False
 
 
-def outcome_of_error(error: Exception) -> str:
+def _evidence(error: BaseException) -> list[BaseException]:
+    """The error and its causes; without LiteLLM's, and those made of them, where it knew of none.
+
+    LiteLLM gives each failure a status, 500 where there was none, and others copy that.
+    """
+    causes = list(_causes(error))
+    translated = [n for n, cause in enumerate(causes) if type(cause).__module__[:7] == "litellm"]
+    if translated and (status_of(causes[translated[0]]) or 500) >= 500:
+        return causes[translated[-1] + 1 :]
+    return causes
+
+
+def _causes(error: BaseException) -> Generator[BaseException]:
+    current: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def outcome_of_error(error: Exception) -> Literal["charge", "release"]:
     """Answer `on_error` of a reservation: what a failure of its call books."""
     return "release" if is_free(error) else "charge"
+
+
+class Billing:
+    """What a failure of one call books, as `on_error` of its reservation.
+
+    It holds no call: whoever holds a reservation would keep it from being collected.
+    """
+
+    __slots__ = ("is_sent",)
+
+    def __init__(self) -> None:
+        self.is_sent = True
+        """False, where it is known that nothing went out: then every failure is free."""
+
+    def __call__(self, error: Exception) -> Literal["charge", "release"]:
+        return outcome_of_error(error) if self.is_sent else "release"
+
+
+class StreamError(Exception):
+    """A provider told of an error in the stream of its answer; it may have been billed."""
+
+
+def pause_of_error(error: BaseException) -> float:
+    """How long the provider wants no more calls, by the response that an error carries."""
+    for current in _causes(error):
+        status = status_of(current)
+        headers = getattr(getattr(current, "response", None), "headers", None)
+        if status is not None and isinstance(headers, Mapping):
+            return pause_seconds(status, cast("Mapping[str, str]", headers))
+    return 0.0
 
 
 def status_of(error: BaseException) -> int | None:

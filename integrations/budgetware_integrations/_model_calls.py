@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from budgetware import BudgetwareError, Reservation, Usage, reserve
 
-from ._billing import outcome_of_error
+from ._billing import Billing, pause_of_error
 from ._options import CallSettings
 from ._signals import pause_seconds
 
@@ -30,6 +30,16 @@ _current: ContextVar[ModelCall | None] = ContextVar("budgetware_model_call", def
 def current_call() -> ModelCall | None:
     """The model call that this code runs inside of."""
     return _current.get()
+
+
+@contextmanager
+def outside() -> Generator[None]:
+    """Have adapters inside this block hold again: it is no part of the call, as a tool it runs."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class ModelCall:
@@ -50,8 +60,8 @@ class ModelCall:
     """
 
     __slots__ = (
-        "_amounts", "_is_output_known", "_reservation", "_usage", "is_final", "is_nested", "kind", "model", "name",
-        "provider", "settings",
+        "_amounts", "_is_output_known", "_reservation", "_usage", "heard", "is_broken", "is_final",
+        "billing", "is_nested", "kind", "model", "name", "provider", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -72,14 +82,20 @@ class ModelCall:
         self.kind = kind
         self.name = name or ("chat" if kind == "llm" else kind)
         self.is_nested = _current.get() is not None
+        self._amounts: dict[str, Any] = {}
         self._reservation: Reservation | None = None
         self._usage: Usage | None = None
         self.is_final = False
+        self.is_broken = False
+        """The provider told of an error in the stream of its answer."""
+        self.billing = Billing()
+        self.heard: Any = None
+        """The last response of an HTTP client, where an adapter hears of them."""
         self._is_output_known = True
         if not self.is_nested:
             self._amounts = self._estimate(prompt, output_tokens, answers)
 
-    def _estimate(self, prompt: object, output: object, answers: object) -> dict[str, int]:
+    def _estimate(self, prompt: object, output: object, answers: object) -> dict[str, Any]:
         tokens_in = 0 if prompt is None else self.settings.count_tokens(prompt)
         tokens_out = 0
         if self.kind != "embeddings":
@@ -102,7 +118,7 @@ class ModelCall:
         return reserve(
             policy=settings.policy,
             max_wait=settings.max_wait,
-            on_error=outcome_of_error,
+            on_error=self.billing,
             kind=self.kind,
             name=self.name,
             model=self.model,
@@ -127,6 +143,9 @@ class ModelCall:
 
         Never across a `yield` of a generator that somebody else drives.
         """
+        if self.is_nested:
+            yield
+            return
         token = _current.set(self)
         try:
             yield
@@ -149,6 +168,8 @@ class ModelCall:
         self._usage = usage if self._usage is None else self._usage.highest(usage)
         self.is_final = self.is_final or final
         self._is_output_known = output
+        if not self.is_final:  # known from now on to whatever ends the call, a finalizer too
+            self._book(self._reservation.record, self._used())
 
     def end(self, error: BaseException | None = None, *, broken: bool = False) -> None:
         """Settle: to the usage that was noted, else as `reserve` says of calls that end so.
@@ -162,16 +183,25 @@ class ModelCall:
         reservation, self._reservation = self._reservation, None
         if reservation is None:
             return
+        seconds = 0.0 if error is None else pause_of_error(error)
+        if seconds > 0:
+            reservation.pause(seconds)
         used = self._used()
         if isinstance(error, GeneratorExit) or (error is not None and not self.is_final):
-            if used is not None:
-                self._book(reservation.record, used)
+            if used is not None and self.is_final:
+                self._book(reservation.record, used)  # takes no lock: it may be a finalizer
             reservation.cut(error, broken=broken)
         elif used is not None:
             self._book(reservation.commit, used)
         else:
             with reservation:
                 pass
+
+    def release(self) -> None:
+        """Give it all back: no provider was asked, as where a cache had the answer."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.release()
 
     def _used(self) -> Usage | dict[str, int] | None:
         """What is known: a direction that nobody told of stays as it is held."""

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
 
 from ._model_calls import ModelCall, current_call
 from ._options import CallSettings
 from ._wire import Look, tee
 
 C = TypeVar("C")
+
+MOST_TOKENS: Final = 1 << 40
+MOST_ANSWERS: Final = 1 << 10
+"""What a request may ask for and still be counted; servers refuse it long before."""
+_RAW_RESPONSE: Final = "x-stainless-raw-response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,78 +37,98 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """One provider's: which requests are calls of a model (`read`), what streams are."""
+class Way:
+    """How the calls of a client are held: `include_usage` asks streams for usage.
 
-    name: str
-    read: Callable[[Any, Way], Request | None]
-    streams: tuple[type[Any], ...]
+    `provider` names who answers; None: what the protocol takes the client for.
+    """
+
+    settings: CallSettings
+    provider: str | None = None
+    include_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How the calls of a client are held: `provider` names it, `include_usage` asks for usage."""
+class Protocol:
+    """One provider's: which requests are calls of a model (`read`), who a client's provider is."""
 
-    settings: CallSettings
-    provider: str
-    include_usage: bool = True
-    marks: dict[str, Any] = field(default_factory=dict[str, Any])
+    read: Callable[[Any, Way], Request | None]
+    provider: Callable[[Any], str]
 
 
-def wrap(client: C, protocol: Protocol, way: Way) -> C:
+def wrap(client: C, protocol: Protocol, way: Way, *, is_told: bool) -> C:
     """Make a client hold for its calls, and those of its copies; once only.
 
     Its class becomes a subclass of its own, by the same name.
+
+    Args:
+        client: sync or async.
+        protocol: its provider's.
+        way: how its calls are held.
+        is_told: somebody chose `way`: it replaces that of an earlier time.
     """
     kind: type[Any] = type(client)
-    if is_wrapped(kind):
-        return client
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    subclass = type(kind.__name__, (kind,), names)
-    put(subclass, protocol, way)
+    if "__budgetware_wraps__" in kind.__dict__:
+        if not is_told:
+            return client
+        kind = kind.__budgetware_wraps__
+    names: dict[str, Any] = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__budgetware_wraps__": kind,
+    }
+    subclass: type[Any] = type(kind.__name__, (kind,), names)
+
+    def original(client: Any, *args: Any, **how: Any) -> Any:
+        above: Any = super(subclass, client)
+        return above.request(*args, **how)
+
+    subclass.request = _request(kind, original, protocol, way)
     client.__class__ = subclass
     return client
 
 
-def is_wrapped(kind: type[Any]) -> bool:
-    """Say whether the clients of a class hold for their calls."""
-    return getattr(kind.request, "__budgetware__", False) is True
-
-
 def put(kind: type[Any], protocol: Protocol, way: Way) -> None:
-    """Give a class a `request` that holds, whichever kind of client it is."""
-    original = kind.request
-    is_async = hasattr(kind, "__aenter__")
-    request = _async_request(original, protocol, way) if is_async else None
-    made: Any = request or _sync_request(original, protocol, way)
-    made.__budgetware__ = True
-    made.__wrapped__ = original
-    kind.request = made
+    """Give a class a `request` that holds, in place of one that was put there before."""
+    take(kind)
+    own = kind.__dict__.get("request")
+    request = _request(kind, kind.request, protocol, way)
+    request.__budgetware_own__ = own
+    kind.request = request
 
 
 def take(kind: type[Any]) -> None:
     """Give a class back the `request` it had before `put`."""
-    own = kind.__dict__.get("request")
-    if own is not None and getattr(own, "__budgetware__", False):
+    held: Any = kind.__dict__.get("request")
+    if not hasattr(held, "__budgetware_own__"):
+        return
+    if held.__budgetware_own__ is None:
         del kind.request
+    else:
+        kind.request = held.__budgetware_own__
+
+
+def _request(kind: type[Any], original: Any, protocol: Protocol, way: Way) -> Any:
+    make = _async_request if hasattr(kind, "__aenter__") else _sync_request
+    return make(original, protocol, way)
 
 
 def _async_request(original: Any, protocol: Protocol, way: Way) -> Any:
     async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        asked = protocol.read(options, way)
-        call = None if asked is None else _call(asked, way)
-        if asked is None or call is None:
+        asked = read(options, protocol, way)
+        if asked is None:
             return await original(self, cast_to, options, **how)
-        _listen(self, _on_response_async)
+        call = call_of(asked, protocol, way, self)
+        _listen(self, call, _on_request_async, _on_response_async)
         await call.start()
         try:
             with call.inside():
-                sent = _options(options, asked)
-                result = await original(self, cast_to, sent, **how)
+                result = await original(self, cast_to, _options(options, asked), **how)
         except BaseException as error:
-            call.end(error)
+            _fail(call, error, asked)
             raise
-        _settle(call, result, asked.look(call), protocol)
+        _settle(call, result, asked)
         return result
 
     return request
@@ -111,66 +136,118 @@ def _async_request(original: Any, protocol: Protocol, way: Way) -> Any:
 
 def _sync_request(original: Any, protocol: Protocol, way: Way) -> Any:
     def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        asked = protocol.read(options, way)
-        call = None if asked is None else _call(asked, way)
-        if asked is None or call is None:
+        asked = read(options, protocol, way)
+        if asked is None:
             return original(self, cast_to, options, **how)
-        _listen(self, _on_response)
+        call = call_of(asked, protocol, way, self)
+        _listen(self, call, _on_request, _on_response)
         call.start_sync()
         try:
             with call.inside():
                 result = original(self, cast_to, _options(options, asked), **how)
         except BaseException as error:
-            call.end(error)
+            _fail(call, error, asked)
             raise
-        _settle(call, result, asked.look(call), protocol)
+        _settle(call, result, asked)
         return result
 
     return request
 
 
-def _call(asked: Request, way: Way) -> ModelCall | None:
-    """The call that holds; None inside another adapter's, which does."""
-    if current_call() is not None:
+def read(options: Any, protocol: Protocol, way: Way) -> Request | None:
+    """Read a request; None: it calls no model, or is made inside another adapter, which holds."""
+    if current_call() is not None or options.method.lower() != "post":
         return None
-    return ModelCall(way.settings, provider=way.provider, **asked.facts)
+    return protocol.read(options, way)
+
+
+def call_of(asked: Request, protocol: Protocol, way: Way, client: Any) -> ModelCall:
+    """The call that holds for a request."""
+    return ModelCall(
+        way.settings, provider=way.provider or protocol.provider(client), **asked.facts
+    )
+
+
+def body_of(options: Any) -> dict[str, Any] | None:
+    """What is sent, with `extra_body`; None: it is no JSON object."""
+    body, extra = options.json_data, options.extra_json
+    if not isinstance(body, Mapping):
+        return None
+    return {**cast("Mapping[str, Any]", body), **(extra or {})}
+
+
+def most_of(body: Mapping[str, Any], *names: str) -> int | None:
+    """The largest of the maxima that a request names; None where it names none that counts."""
+    values = [body.get(name) for name in names]
+    counts = [value for value in values if type(value) is int and value > 0]
+    return min(max(counts), MOST_TOKENS) if counts else None
+
+
+def answers_of(body: Mapping[str, Any], *names: str) -> int:
+    """How many answers a request asks for."""
+    return min(most_of(body, *names) or 1, MOST_ANSWERS)
+
+
+def plain_headers(options: Any) -> dict[str, Any]:
+    """Headers that ask for an answer that can be read on its way: not compressed."""
+    headers = options.headers if isinstance(options.headers, Mapping) else {}
+    return {**headers, "Accept-Encoding": "identity"}
 
 
 def _options(options: Any, asked: Request) -> Any:
     """The options that are sent: a copy, where they differ."""
     changed: dict[str, Any] = {}
+    headers = options.headers if isinstance(options.headers, Mapping) else {}
+    is_read_later = any(str(name).lower() == _RAW_RESPONSE for name in headers)
     if asked.body is not None:
-        changed["json_data"] = asked.body
-        headers = options.headers if isinstance(options.headers, Mapping) else {}
-        changed["headers"] = {**headers, "Accept-Encoding": "identity"}
+        changed |= {"json_data": asked.body, "extra_json": None}
+    if is_read_later or asked.body is not None:
+        changed["headers"] = plain_headers(options)
     return options.model_copy(update=changed) if changed else options
 
 
-def _settle(call: ModelCall, result: Any, look: Look, protocol: Protocol) -> None:
+def _fail(call: ModelCall, error: BaseException, asked: Request) -> None:
+    """End a call that failed, maybe only in reading what was answered and paid for."""
+    heard, call.heard = call.heard, None
+    if heard is not None and heard.is_success and heard.is_closed:
+        show(heard, asked.look(call))
+    call.end(error)
+
+
+def _settle(call: ModelCall, result: Any, asked: Request) -> None:
     """Settle now where the answer was read, else when its stream ends."""
-    response = getattr(result, "http_response", None)
-    if isinstance(result, protocol.streams):
-        response = result.response
-    if response is None:
-        call.note(result, final=True)
-        call.end()
-    elif response.is_closed:
-        _show(response, look)
-        call.end()
-    else:
-        tee(response, call, look)
+    heard, call.heard = call.heard, None
+    if heard is not None and not heard.is_closed:
+        tee(heard, call, asked.look(call))
+        return
+    call.note(result, final=True)
+    if heard is not None and not call.is_final:
+        show(heard, asked.look(call))
+    call.end()
 
 
-def _show(response: Any, look: Look) -> None:
+def show(response: Any, look: Look) -> None:
+    """Show the document that a response has, where it was read."""
     try:
         look(json.loads(response.content))
     except (ValueError, RuntimeError):  # no JSON; not read
         return
 
 
+def _on_request(_request: Any) -> None:
+    call = current_call()
+    if call is not None:
+        call.billing.is_sent = True
+
+
+async def _on_request_async(request: Any) -> None:
+    _on_request(request)
+
+
 def _on_response(response: Any) -> None:
     call = current_call()
     if call is not None:
+        call.heard = response
         call.signal(response.status_code, response.headers)
 
 
@@ -178,8 +255,15 @@ async def _on_response_async(response: Any) -> None:
     _on_response(response)
 
 
-def _listen(client: Any, hook: Any) -> None:
-    """Hear of every answer of the HTTP client, those that are tried again included."""
-    hooks = client._client.event_hooks.get("response")  # noqa: SLF001 - nothing public tells
-    if hooks is not None and hook not in hooks:
-        hooks.append(hook)
+def listen(client: Any, call: ModelCall) -> None:
+    """Have a call that another adapter holds hear of what goes through an async client."""
+    _listen(client, call, _on_request_async, _on_response_async)
+
+
+def _listen(client: Any, call: ModelCall, on_request: Any, on_response: Any) -> None:
+    """Hear of all that the HTTP client sends and is answered, what is tried again included."""
+    hooks = client._client.event_hooks
+    for name, hook in (("request", on_request), ("response", on_response)):
+        if hook not in hooks[name]:
+            hooks[name].append(hook)
+    call.billing.is_sent = False

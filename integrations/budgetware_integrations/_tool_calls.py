@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
-from budgetware import BudgetExceeded, BudgetTerminated, reserve
+from budgetware import (
+    BudgetExceeded,
+    BudgetTerminated,
+    BudgetwareError,
+    current_budget,
+    reserve,
+)
+from budgetware.errors import soft_termination
 
 T = TypeVar("T")
 
 Amounts: TypeAlias = Mapping[str, Any]
 ToolAmounts: TypeAlias = Amounts | Callable[[str, Any], Amounts | None] | None
-"""What a call of a tool holds: amounts by dimension, for all tools; a callable of the tool's name
-and its arguments, which answers None for tools that cost nothing; or None, for none of them does."""
+"""What a call of a tool holds: amounts by dimension, for all tools; a callable of the name and the
+arguments of a tool, which answers None where it costs nothing; or None, for none of them does."""
 
 ONE_CALL: Amounts = {"calls": 1}
 
@@ -36,25 +43,65 @@ def amounts_of(
     """What this call holds; nothing where the tool is `@budgeted`."""
     if tools is None or (function is not None and charges_itself(function)):
         return {}
-    if isinstance(tools, Mapping):
-        return cast("Amounts", tools)
-    return tools(name, arguments) or {}
+    if callable(tools):
+        return tools(name, arguments) or {}
+    return tools
 
 
-async def run_tool(amounts: Amounts, name: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Hold `amounts`, run the tool, settle; raises as `reserve` does. A failed call is charged."""
+async def run_tool(
+    amounts: Amounts,
+    name: str,
+    call: Callable[[], Awaitable[T]],
+    *,
+    free: tuple[type[BaseException], ...] = (),
+) -> T:
+    """Hold `amounts`, run the tool, settle; raises as `reserve` does. A failed call is charged.
+
+    Args:
+        amounts: to hold; none: it is run without.
+        name: of the tool.
+        call: runs it.
+        free: what a tool raises that has not run yet, as one that waits for an approval.
+    """
     if not amounts:
         return await call()
-    async with reserve(kind="tool", name=name, **amounts):
+    async with reserve(kind="tool", name=name, on_error=_outcome(free), **amounts):
         return await call()
 
 
-def run_tool_sync(amounts: Amounts, name: str, call: Callable[[], T]) -> T:
+def run_tool_sync(
+    amounts: Amounts,
+    name: str,
+    call: Callable[[], T],
+    *,
+    free: tuple[type[BaseException], ...] = (),
+) -> T:
     """Do the same in sync code."""
     if not amounts:
         return call()
-    with reserve(kind="tool", name=name, **amounts):
+    with reserve(kind="tool", name=name, on_error=_outcome(free), **amounts):
         return call()
+
+
+def _outcome(
+    free: tuple[type[BaseException], ...],
+) -> Callable[[Exception], Literal["charge", "release"]]:
+    return lambda error: "release" if isinstance(error, free) else "charge"
+
+
+def ends_run(error: BaseException) -> bool:
+    """Say whether a refusal ends the code that runs here, not only a task inside the tool."""
+    budget = current_budget()
+    if not isinstance(error, BudgetTerminated) or budget is None:
+        return False
+    try:
+        with soft_termination():
+            budget.checkpoint()
+    except BudgetTerminated:
+        return True
+    except BudgetwareError:
+        return False
+    return False
 
 
 def refusal_text(error: BaseException) -> str:

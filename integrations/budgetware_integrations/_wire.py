@@ -6,43 +6,50 @@ Not here: what the events of each provider mean.
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from ._billing import StreamError
 from ._model_calls import ModelCall
 
 Look = Callable[[Any], bool]
-"""Shown each event that may tell of usage; whether the caller is to see it, too."""
+"""Shown each event that may tell of usage or of an error; whether the caller is to see it, too."""
 
 MOST_BYTES: Final = 16 << 20
 """How much of one event, or document, is kept to look at; what is longer passes unseen."""
-_ENDS: Final = (b"\r\n\r\n", b"\n\n", b"\r\r")
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_LONGEST_END: Final = 5
+_TELLING: Final = re.compile(rb'sage(?!": ?null)|"error"|\[DONE\]')  # usage, usageMetadata, …
+_GZIP_OR_ZLIB: Final = 47
 
 
 class Events:
-    """Server-sent events: each that mentions `usage` is shown to `look` before it passes."""
+    """Server-sent events: each that may tell of usage is shown to `look` before it passes."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
         self._kept = bytearray()
+        self.is_over = False
+        """The stream has said `[DONE]`."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take in what has come; return what is to go on: whole events."""
         kept = self._kept
-        start = max(0, len(kept) - 3)
+        unseen = max(0, len(kept) - _LONGEST_END)
         kept += chunk
         passed = bytearray()
-        while True:
-            end = _end_of_event(kept, start)
-            if end < 0:
-                break
-            event = bytes(kept[:end])
-            del kept[:end]
-            start = 0
+        begin = 0
+        while end := _BLANK_LINE.search(kept, max(unseen, begin)):
+            event = bytes(kept[begin : end.end()])
+            begin = end.end()
             if self._passes(event):
                 passed += event
+        del kept[:begin]
         if len(kept) > MOST_BYTES:
             passed += kept
             kept.clear()
@@ -55,19 +62,24 @@ class Events:
         return event if self._passes(event) else b""
 
     def _passes(self, event: bytes) -> bool:
-        if b"sage" not in event:  # usage, usageMetadata, message_delta's usage
+        if _TELLING.search(event) is None:
             return True
-        lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        lines = _LINE_END.split(event)
         data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+        if data == b"[DONE]":
+            self.is_over = True
+            return True
         try:
             document = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             return True
         return self._look(document)
 
 
 class Document:
     """One JSON document, shown to `look` when it is whole."""
+
+    is_over = False
 
     def __init__(self, look: Look) -> None:
         self._look = look
@@ -86,84 +98,132 @@ class Document:
         if self._kept:
             try:
                 self._look(json.loads(bytes(self._kept)))
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         return b""
 
 
-def _end_of_event(data: bytearray, start: int) -> int:
-    """Where the first event ends, its blank line included; -1: it has not yet."""
-    found = [(data.find(end, start), len(end)) for end in _ENDS]
-    ends = [at + length for at, length in found if at >= 0]
-    return min(ends, default=-1)
+class Passage:
+    """What a body goes through on its way: decoded, looked at, its call ended with it.
+
+    A call ends as soon as its usage is known for good, before the caller has the last of it.
+    """
+
+    def __init__(self, call: ModelCall, lens: Events | Document, decoder: Any) -> None:
+        self._call, self._lens, self._decoder = call, lens, decoder
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take in what has come; return what is to go on."""
+        if self._decoder is not None:
+            chunk = self._decoder.decompress(chunk)
+        passed = self._lens.feed(chunk)
+        call = self._call
+        if call.is_broken:
+            call.end(StreamError("the provider told of an error in its stream"), broken=True)
+        elif call.is_final or self._lens.is_over:
+            call.end()
+        return passed
+
+    def rest(self) -> bytes:
+        """Settle: it was read to its end."""
+        tail = b"" if self._decoder is None else self._decoder.flush()
+        passed = self._lens.feed(tail) + self._lens.rest() if tail else self._lens.rest()
+        self._call.end()
+        return passed
+
+    def cut(self, error: BaseException) -> None:
+        """Settle: it was not."""
+        self._call.end(error, broken=isinstance(error, Exception))
 
 
 def tee(response: Any, call: ModelCall, look: Look) -> None:
     """End `call` with the body of a response that is still to be read.
 
+    A body compressed by gzip or deflate is decoded on its way; what is compressed otherwise
+    passes unseen.
+
     Args:
         response: of httpx or httpx2, async or sync; its `stream` is replaced.
         call: noted by `look`, ended here: read to its end, closed early, cut by an error.
-        look: shown what is read, where it is not compressed.
+        look: shown what is read.
     """
-    kind = response.headers.get("content-type", "")
-    encoding = response.headers.get("content-encoding", "identity")
-    lens = Events(look) if "event-stream" in kind else Document(look)
-    if encoding not in {"", "identity"}:
-        lens = Document(lambda _document: True)
     stream = response.stream
     asynchronous, synchronous = _tees(type(response).__module__.split(".")[0])
     kind_of_tee = asynchronous if hasattr(stream, "__aiter__") else synchronous
-    response.stream = kind_of_tee(stream, call, lens)
+    response.stream = kind_of_tee(stream, _passage(response, call, look))
+
+
+def _passage(response: Any, call: ModelCall, look: Look) -> Passage:
+    headers = response.headers
+    encoding = headers.get("content-encoding", "").strip().lower()
+    decoder: Any = None
+    if encoding in {"gzip", "deflate"}:
+        decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+        for name in ("content-encoding", "content-length"):
+            headers.pop(name, None)
+    elif encoding not in {"", "identity"}:
+        return Passage(call, Document(lambda _document: True), None)
+    is_stream = "event-stream" in headers.get("content-type", "")
+    return Passage(call, Events(look) if is_stream else Document(look), decoder)
 
 
 @cache
-def _tees(module: str) -> tuple[type[Any], type[Any]]:
+def _tees(module: str) -> tuple[type[Any], type[Any]]:  # noqa: C901 - two classes
     """The two classes, over those of httpx or httpx2, which look at the type of a stream."""
     http = import_module(module)
 
     class AsyncTee(http.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, stream: Any, call: ModelCall, lens: Events | Document) -> None:
-            self._stream, self._call, self._lens = stream, call, lens
+        def __init__(self, stream: Any, passage: Passage) -> None:
+            self._stream, self._passage = stream, passage
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
                 async for chunk in self._stream:
-                    passed = self._lens.feed(chunk)
+                    passed = self._passage.feed(chunk)
                     if passed:
                         yield passed
-                rest = self._lens.rest()
+                rest = self._passage.rest()
                 if rest:
                     yield rest
+            except zlib.error as error:
+                self._passage.cut(error)
+                raise http.DecodingError(str(error)) from error
             except BaseException as error:
-                self._call.end(error, broken=isinstance(error, Exception))
+                self._passage.cut(error)
                 raise
-            self._call.end()
 
         async def aclose(self) -> None:
-            self._call.end(None if self._call.is_final else GeneratorExit())
+            self._passage.cut(GeneratorExit())
             await self._stream.aclose()
 
     class SyncTee(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, stream: Any, call: ModelCall, lens: Events | Document) -> None:
-            self._stream, self._call, self._lens = stream, call, lens
+        def __init__(self, stream: Any, passage: Passage) -> None:
+            self._stream, self._passage = stream, passage
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
 
         def __iter__(self) -> Iterator[bytes]:
             try:
                 for chunk in self._stream:
-                    passed = self._lens.feed(chunk)
+                    passed = self._passage.feed(chunk)
                     if passed:
                         yield passed
-                rest = self._lens.rest()
+                rest = self._passage.rest()
                 if rest:
                     yield rest
+            except zlib.error as error:
+                self._passage.cut(error)
+                raise http.DecodingError(str(error)) from error
             except BaseException as error:
-                self._call.end(error, broken=isinstance(error, Exception))
+                self._passage.cut(error)
                 raise
-            self._call.end()
 
         def close(self) -> None:
-            self._call.end(GeneratorExit())
+            self._passage.cut(GeneratorExit())
             self._stream.close()
 
     return AsyncTee, SyncTee

@@ -17,13 +17,15 @@ of the process, those that a framework makes included.
 the answer by `max_completion_tokens`, `max_tokens` or `max_output_tokens`, times `n`; a request
 without a maximum holds `default_output_tokens=4_096`. Where `usd` is limited, the price of that at
 the model's dearest rate. One reservation stands for all attempts of a call, however often the
-client sends it.
+client sends it. What the server remembers (`previous_response_id`, stored prompts) is not seen
+before the call; it is settled after it.
 
 **What is settled.** The usage that the answer reports. A stream of chat completions reports it only
 when asked: it is asked for, and the extra chunk is kept from you (`include_usage=False` leaves the
 request alone, for servers that know no `stream_options`). Where nothing was reported, as after a
-stream that was left early, what was held is charged. A status of an error, or a connection that
-was never made, charges nothing; a timeout does, since the answer may have been made.
+stream that was left early or a response in the background, what was held is charged. A status of
+an error, or a connection that was never made, charges nothing; a timeout does, since the answer
+may have been made. Of several attempts, the last decides.
 
 **When there is not enough**, the call raises `BudgetExceeded` (or waits, or ends the task, by the
 policy) and nothing is sent. A 429, or a rate limit of which nothing is left, pauses the resources
@@ -43,7 +45,7 @@ from typing import Any, Final, TypeVar, Unpack, cast
 from ._model_calls import ModelCall
 from ._options import CallSettings, Options
 from ._requirements import require
-from ._stainless import Protocol, Request, Way, put, take
+from ._stainless import Protocol, Request, Way, answers_of, body_of, most_of, put, take
 from ._stainless import wrap as wrap_client
 from ._wire import Look
 
@@ -56,89 +58,119 @@ C = TypeVar("C", bound=openai.OpenAI | openai.AsyncOpenAI)
 _PROMPTS: Final = {
     "/chat/completions": ("messages", "tools", "functions", "response_format"),
     "/responses": ("input", "instructions", "tools", "text"),
+    "/responses/compact": ("input", "instructions"),
     "/embeddings": ("input",),
     "/completions": ("prompt", "suffix"),
 }
-_MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_KINDS: Final = (openai.OpenAI, openai.AsyncOpenAI)
+_AZURE: Final = (openai.AzureOpenAI, openai.AsyncAzureOpenAI)
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 def wrap(
-    client: C, *, provider: str = "openai", include_usage: bool = True, **options: Unpack[Options]
+    client: C,
+    *,
+    provider: str | None = None,
+    include_usage: bool = True,
+    **options: Unpack[Options],
 ) -> C:
-    """Make a client hold for its calls; returns the same client. Twice is once.
+    """Make a client hold for its calls; returns the same client.
+
+    Twice is once: settings that are given the second time replace all those of the first.
 
     Args:
         client: of `openai`, sync or async, a subclass too.
-        provider: who answers, where that is not OpenAI; for prices, spans and events.
-        include_usage: ask streams of chat completions to report usage, and hide that chunk.
+        provider: who answers, where that is not OpenAI or Azure; for prices, spans and events.
+        include_usage: ask streams of completions to report usage, and hide that chunk.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(client, _KINDS):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a client of openai")
-    return wrap_client(client, _PROTOCOL, _way(provider, options, include_usage=include_usage))
+    is_told = provider is not None or not include_usage or bool(options)
+    way = Way(CallSettings(**options), provider, include_usage)
+    return wrap_client(client, _PROTOCOL, way, is_told=is_told)
 
 
 def instrument(
-    *, provider: str = "openai", include_usage: bool = True, **options: Unpack[Options]
+    *, provider: str | None = None, include_usage: bool = True, **options: Unpack[Options]
 ) -> None:
-    """Make all clients of the process hold for their calls, made before or after. Twice is once."""
-    for kind in (openai.OpenAI, openai.AsyncOpenAI):
-        take(kind)
-        put(kind, _PROTOCOL, _way(provider, options, include_usage=include_usage))
+    """Make all clients of the process hold for their calls, made before or after.
+
+    Done again, it replaces the settings. A client that was given to `wrap` keeps its own.
+    """
+    way = Way(CallSettings(**options), provider, include_usage)
+    for kind in _KINDS:
+        put(kind, _PROTOCOL, way)
 
 
 def uninstrument() -> None:
     """Undo `instrument`; clients that were given to `wrap` stay as they are."""
-    for kind in (openai.OpenAI, openai.AsyncOpenAI):
+    for kind in _KINDS:
         take(kind)
-
-
-def _way(provider: str, options: Options, *, include_usage: bool) -> Way:
-    return Way(CallSettings(**options), provider, include_usage)
 
 
 def _read(options: Any, way: Way) -> Request | None:
     """Read a request that a client is about to send; None: it calls no model."""
-    body = options.json_data
-    if options.method.lower() != "post" or not isinstance(body, Mapping):
-        return None
-    body = cast("Mapping[str, Any]", body)
-    path = next((path for path in _PROMPTS if options.url.endswith(path)), None)
-    if path is None:
+    url = options.url.partition("?")[0]
+    path = next((path for path in _PROMPTS if url.endswith(path)), None)
+    body = None if path is None else body_of(options)
+    if path is None or body is None:
         return None
     facts: dict[str, Any] = {
         "model": body.get("model"),
         "prompt": {name: body[name] for name in _PROMPTS[path] if name in body},
     }
     if path == "/embeddings":
-        facts["kind"] = "embeddings"
+        return Request(facts | {"kind": "embeddings"}, _look)
+    most = most_of(body, "max_completion_tokens", "max_output_tokens", "max_tokens")
+    facts |= {"output_tokens": most, "answers": _answers(body)}
+    if not body.get("stream"):
         return Request(facts, _look)
-    facts["answers"] = body.get("n") or 1
-    facts["output_tokens"] = next((body[name] for name in _MAXIMA if body.get(name)), None)
-    is_hidden = path.endswith("/completions") and bool(body.get("stream")) and way.include_usage
-    if not is_hidden:
-        return Request(facts, _look, dict(body) if body.get("stream") else None)
-    asked = cast("Mapping[str, Any]", body.get("stream_options") or {})
-    sent = {**body, "stream_options": {**asked, "include_usage": True}}
-    return Request(facts, _look if asked.get("include_usage") else _look_and_hide, sent)
+    if not path.endswith("completions") or not way.include_usage:
+        return Request(facts, _look, body)
+    asked: object = body.get("stream_options")
+    asked = asked if isinstance(asked, Mapping) else {}
+    body["stream_options"] = {**asked, "include_usage": True}
+    return Request(facts, _look if asked.get("include_usage") else _look_and_hide, body)
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    """How many answers are made; completions make them for each prompt of a list of texts."""
+    answers = answers_of(body, "n", "best_of")
+    if not isinstance(body.get("prompt"), list):
+        return answers
+    prompts = cast("list[Any]", body["prompt"])
+    is_tokens = any(isinstance(item, int) for item in prompts)
+    return answers if is_tokens else answers * max(1, len(prompts))
 
 
 def _look(call: ModelCall) -> Look:
     def look(event: Any) -> bool:
-        call.note(event, final=True)
+        if not isinstance(event, Mapping):
+            return True
+        kind = event.get("type")
+        is_whole = event.get("object") in {"chat.completion", "text_completion", "response", "list"}
+        call.note(event, final=is_whole or kind in _ENDS or event.get("choices") == [])
+        if kind in {"error", "response.failed"} or event.get("error"):
+            call.is_broken = True
         return True
 
     return look
 
 
 def _look_and_hide(call: ModelCall) -> Look:
+    see = _look(call)
+
     def look(event: Any) -> bool:
-        call.note(event, final=True)
-        return not (
-            isinstance(event, Mapping) and event.get("choices") == [] and event.get("usage")
-        )
+        see(event)
+        is_usage = isinstance(event, Mapping) and event.get("choices") == []
+        return not (is_usage and event.get("usage") is not None)
 
     return look
 
 
-_PROTOCOL: Final = Protocol("openai", _read, (openai.Stream, openai.AsyncStream))
+def _provider(client: Any) -> str:
+    return "azure.ai.openai" if isinstance(client, _AZURE) else "openai"
+
+
+_PROTOCOL: Final = Protocol(_read, _provider)

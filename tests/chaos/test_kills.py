@@ -10,7 +10,7 @@ from tests.chaos.reading import check, most_at_once
 from tests.chaos.scenarios import kill_at_random
 from tests.chaos.stores import Store, Watch
 
-KILLS, FEWER_KILLS = 20, 10
+KILLS, FEWER_KILLS = 8, 5
 
 
 def test_settlements_of_per_call_resources_outlive_kills_exactly(store: Store, crew: Crew) -> None:

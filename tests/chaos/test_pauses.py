@@ -17,7 +17,7 @@ def test_pauses_and_kills_neither_overspend_nor_lose(
     store: Store, crew: Crew, per_call: bool
 ) -> None:
     orders = Orders("w", store.address, 3_000, seed=5, draws=2, per_call=per_call, max_lease=50)
-    outcome = pause_at_random(store, crew, orders, pauses=4, kills=8)
+    outcome = pause_at_random(store, crew, orders, pauses=3, kills=4)
     check(outcome, per_call=per_call)
     assert outcome.used + outcome.stranded == outcome.value
 

@@ -35,7 +35,7 @@ def test_nothing_is_lost_or_booked_twice_whatever_happens_to_replies(
     valkey: Store, crew: Crew, per_call: bool
 ) -> None:
     orders = Orders("w", valkey.address, 3_000, seed=11, draws=2, per_call=per_call)
-    outcome = spoil_replies(valkey, crew, orders)
+    outcome = spoil_replies(valkey, crew, orders, times=12)
     check(outcome)
     assert (outcome.used, outcome.acknowledged, outcome.stranded) == (3_000, 3_000, 0)
 

@@ -39,6 +39,12 @@ def test_quotas_are_shown(url: str) -> None:
     assert "tokens 1.0M in all 1.5k 0 998.5k" in words(ask(url, "quota", "show", "alice"))
 
 
+def test_a_paused_resource_says_for_how_long(url: str, service: QuotaService) -> None:
+    assert "paused" not in words(ask(url, "resource", "show", "model"))
+    service.pause("model", "1h")
+    assert "paused for 1h00m" in words(ask(url, "resource", "show", "model"))
+
+
 def test_quotas_are_set_and_the_others_stay(url: str, service: QuotaService) -> None:
     result = ask(
         url, "quota", "set", "alice", "usd=2.50/day", "calls", "9/hour", "max", "10",

@@ -1,5 +1,6 @@
 """The local provider; tests whose framework is not installed in this environment are left out."""
 
+import os
 import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.integrations.provider import Provider, serve
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else LiteLLM asks the internet
 
 NEEDS = re.compile(r'^NEEDS = "([\w-]+)"$', re.MULTILINE)
 """A test module that needs a distribution says so at its top: `NEEDS = "crewai"`."""

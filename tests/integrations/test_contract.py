@@ -288,7 +288,7 @@ async def test_a_stream_that_is_left_early_is_charged(
     assert balance.reserved == 0
 
 
-@each("streams", "cancels")
+@each("streams", "cancels", "cuts_streams")
 async def test_a_stream_that_is_cancelled_is_charged(
     subject: Subject, provider: Provider, anyio_backend: Any
 ) -> None:

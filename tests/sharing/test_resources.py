@@ -709,6 +709,7 @@ def test_the_json_form_says_everything(service: QuotaService) -> None:
         "units": "calls",
         "max_wait": None,
         "waiting": 0,
+        "paused_seconds": 0.0,
         "balance": {
             "limit": 9,
             "warn": None,

@@ -19,7 +19,7 @@ from budgetware import (
     reserve_nowait,
     task_budget,
 )
-from budgetware.admission.decisions import could_ever
+from budgetware.admission.prospects import could_ever
 from budgetware.errors import BudgetExceeded
 from budgetware.kernel.nodes import Node
 from budgetware.quotas import QuotaLimit

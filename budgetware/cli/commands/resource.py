@@ -230,7 +230,7 @@ def _show(row: Table, *, as_json: bool) -> None:
         return
     out = console()
     dim, balance = row.get("dim"), part_of(row, "balance")
-    wait = row.get("max_wait")
+    wait, paused = row.get("max_wait"), row.get("paused_seconds")
     say(out, f"resource {row['name']}, revision {row.get('revision')}")
     facts = (
         ("limit", limit_text(part_of(row, "limit"), dim)),
@@ -239,6 +239,7 @@ def _show(row: Table, *, as_json: bool) -> None:
         ("when short", row.get("enforcement")),
         ("longest wait", duration_text(wait) if isinstance(wait, int | float) else wait),
         ("waiting", plural(int(row.get("waiting") or 0), "call")),
+        *([("paused for", duration_text(paused))] if paused else []),
         ("used", amount_text(dim, balance.get("spent"))),
         ("held", amount_text(dim, balance.get("reserved"))),
         ("set aside", amount_text(dim, balance.get("granted"))),

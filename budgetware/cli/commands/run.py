@@ -1,25 +1,32 @@
 """`budgetware run`: a program under a budget.
 
-Not here: how it is limited (`budgetware.process`).
+Not here: how it is limited, in a process of its own (`budgetware.process`) or, as a Python program,
+in this one (`cli.scripts`).
 """
 
 import json as jsonlib
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from budgetware.errors import InvalidAmount
 from budgetware.formats import parse_bytes, parse_duration, visible
 from budgetware.kernel.dims import check_name
 
 from ..failures import misuse, told
-from ..options import JsonOption
+from ..options import Ending, JsonOption
 from ..places import default_manifest
 from ..runs import RunOrder, carry_out, parse_budget
+from ..scripts.program import INTERRUPTED, MODULE_OPTION, Program, program_of
 
 DEFAULT_OUTPUT = "10MiB"
-_INTERRUPTED = 130
+DEFAULT_GRACE = "10s"
+_OTHERS = {"cpu_seconds": "cpu", "memory": "memory", "output_bytes": "output"}
 
 
 COMMAND = Annotated[
@@ -33,6 +40,19 @@ BUDGET = Annotated[
         metavar="DIM=VALUE",
         help="A limit of its task: tokens=50k, usd=0.25, cpu=10s; may be given several times.",
     ),
+]
+USD = Annotated[str | None, typer.Option(metavar="DOLLARS", help="As --budget usd=DOLLARS.")]
+TOKENS = Annotated[str | None, typer.Option(metavar="COUNT", help="As --budget tokens=COUNT.")]
+CALLS = Annotated[str | None, typer.Option(metavar="COUNT", help="As --budget calls=COUNT.")]
+POLICY = Annotated[
+    Ending | None,
+    typer.Option(
+        help="What happens when its task has not enough: its calls are refused, or it is ended. "
+        "Default: a Python program is ended, another's calls are refused."
+    ),
+]
+GRACE = Annotated[
+    str, typer.Option(metavar="TIME", help="How long a Python program may go on once it is ended.")
 ]
 TASK = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of its task; a template of the manifest.")
@@ -50,7 +70,11 @@ MEMORY = Annotated[
     str | None, typer.Option(metavar="SIZE", help="The most it may hold, as 512MiB.")
 ]
 OUTPUT = Annotated[
-    str, typer.Option(metavar="SIZE", help="How much it may write to both of its outputs.")
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help=f"How much it may write to both of its outputs; default: {DEFAULT_OUTPUT}.",
+    ),
 ]
 STDIN = Annotated[
     bool, typer.Option("--stdin", help="Read standard input to its end, and pass it on.")
@@ -67,33 +91,67 @@ LEDGER = Annotated[
 ]
 
 
+class RunCommand(TyperCommand):
+    """The command, whose options end at `-m`, as those of Python do."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        valued = {
+            name
+            for param in self.params
+            if param.param_type_name == "option" and not getattr(param, "is_flag", False)
+            for name in param.opts
+        }
+        return super().parse_args(ctx, _module_last(args, valued))
+
+
+def _module_last(args: list[str], valued: set[str]) -> list[str]:
+    """Say that no more options come before `-m`."""
+    at = 0
+    while at < len(args) and args[at].startswith("-") and args[at] != "--":
+        if args[at] == MODULE_OPTION:
+            return [*args[:at], "--", *args[at:]]
+        at += 2 if args[at] in valued else 1
+    return args
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(context_settings={"allow_interspersed_args": False})(run)
+    app.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})(run)
 
 
 def run(
     command: COMMAND,
     *,
     budget: BUDGET = None,
+    usd: USD = None,
+    tokens: TOKENS = None,
+    calls: CALLS = None,
+    policy: POLICY = None,
     task: TASK = None,
     principal: PRINCIPAL = None,
     seconds: SECONDS = None,
     cpu: CPU = None,
     memory: MEMORY = None,
-    output: OUTPUT = DEFAULT_OUTPUT,
+    output: OUTPUT = None,
     stdin: STDIN = False,
+    grace: GRACE = DEFAULT_GRACE,
     manifest: MANIFEST = None,
     ledger: LEDGER = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a program under a budget, and charge the CPU time and memory that it used.
+    """Run a program under a budget, and say what it has used.
 
-    What it writes is passed on when it has ended; one line on stderr says what it used, with
-    --json as a document.
+    A Python program, given as FILE.py or as -m MODULE, is run in this process, as python would:
+    what its model clients (openai, anthropic, google-genai, litellm) and budgetware itself use is
+    charged to its task, in all its threads and event loops, but not in processes that it starts.
+    What its budget ends exits with 3, whatever it catches.
 
-    The exit code is the program's, 1 where it was refused or stopped at a limit, 2 where it
-    could not be started.
+    Any other COMMAND is run in a process of its own, and charged the CPU time and memory that it
+    used. What it writes is passed on when it has ended. The exit code is the program's, 1 where
+    it was refused or stopped at a limit, 2 where it could not be started.
+
+    One line on stderr says at the end what was used, with --json as a document.
 
     With a ledger its task is shared: BUDGETWARE_MANIFEST and BUDGETWARE_TASK tell a program that
     uses budgetware how to pay from it: task_budget(os.environ["BUDGETWARE_TASK"], shared=True).
@@ -103,28 +161,66 @@ def run(
             for what, name in (("task", task), ("principal", principal)):
                 if name is not None:
                     check_name(what, name)
+            program = program_of(command)
+            limits = parse_budget(budget or (), usd=usd, tokens=tokens, calls=calls)
             ceilings = {
                 "wall_seconds": None if seconds is None else parse_duration(seconds),
                 "cpu_seconds": None if cpu is None else parse_duration(cpu),
                 "memory": None if memory is None else parse_bytes(memory),
-                "output_bytes": parse_bytes(output),
+                "output_bytes": None if output is None else parse_bytes(output),
             }
             order = RunOrder(
                 command,
                 manifest if manifest is not None or ledger is not None else default_manifest(),
                 ledger,
-                parse_budget(budget or ()),
+                limits,
                 task,
                 principal,
                 ceilings,
-                sys.stdin.buffer.read() if stdin else None,
+                policy=None if policy is None else policy.value,
             )
-        try:
-            receipt = carry_out(order)
-        except KeyboardInterrupt:
-            raise typer.Exit(_INTERRUPTED) from None
+            grace_seconds = parse_duration(grace)
+        if program is not None:
+            _run_here(program, order, grace_seconds, as_json=json)
+        given = sys.stdin.buffer.read() if stdin else None
+        _run_apart(replace(order, input=given), as_json=json)
+
+
+def _run_here(program: Program, order: RunOrder, grace_seconds: float, *, as_json: bool) -> None:
+    """Run a Python program; does not return."""
+    from ..scripts.running import run_program, text_of
+
+    limits = dict(order.limits)
+    with misuse():
+        for option, name in _OTHERS.items():
+            if order.ceilings[option] is not None:
+                raise InvalidAmount(
+                    f"--{name} limits processes: run the program in one, as in budgetware run "
+                    f"--{name} … -- python {' '.join(order.command)[:60]}"
+                )
+        if order.ceilings["wall_seconds"] is not None:
+            if "seconds" in limits:
+                raise InvalidAmount("--budget: seconds has two limits: give one of them")
+            limits["seconds"] = order.ceilings["wall_seconds"]
+    order = replace(order, limits=limits)
+    receipt = run_program(program, order, grace_seconds=grace_seconds, as_json=as_json)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()  # what it has written comes first
+    typer.echo(text_of(receipt, as_json=as_json), err=True)
+    raise typer.Exit(receipt.code)
+
+
+def _run_apart(order: RunOrder, *, as_json: bool) -> None:
+    """Run any program; does not return."""
+    ceilings = {**order.ceilings}
+    if ceilings["output_bytes"] is None:
+        ceilings["output_bytes"] = parse_bytes(DEFAULT_OUTPUT)
+    try:
+        receipt = carry_out(replace(order, ceilings=ceilings))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(receipt.result.stdout, nl=False)
     typer.echo(receipt.result.stderr, nl=False, err=True)
-    line = jsonlib.dumps(receipt.to_dict()) if json else f"budgetware: {visible(receipt.line())}"
-    typer.echo(line, err=True)
+    text = jsonlib.dumps(receipt.to_dict()) if as_json else f"budgetware: {visible(receipt.line())}"
+    typer.echo(text, err=True)
     raise typer.Exit(receipt.code)

@@ -121,6 +121,11 @@ def response_stream(how: Behaviour, number: int) -> Iterator[Event]:
         for word in WORDS:
             yield event("response.output_text.delta", **place, delta=word, logprobs=[])
         yield event("response.output_text.done", **place, text=ANSWER, logprobs=[])
+    else:
+        said: dict[str, Any] = {"item_id": item["id"], "output_index": 0}
+        arguments = item["arguments"]
+        yield event("response.function_call_arguments.delta", **said, delta=arguments)
+        yield event("response.function_call_arguments.done", **said, arguments=arguments)
     yield event("response.output_item.done", output_index=0, item=item)
     yield event("response.completed", response=_response(how, number, "completed", [item]))
 

@@ -61,6 +61,7 @@ class Subject:
         holds_usage: whether usage of a broken or early left stream may be known (0 < spent < held).
         reports: whether the framework lets the adapter see that usage was not reported at all.
         cancels: whether cancelling the caller's task reaches the request (not in sync frameworks).
+        cuts_streams: whether a cancelled scope of anyio around a stream reaches the request.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Subject:
     refuses: str = "raises"
     reports: bool = True
     cancels: bool = True
+    cuts_streams: bool = True
 
     @property
     def version(self) -> str:

@@ -1,0 +1,165 @@
+"""Calls of LiteLLM: what they ask for, what their failures book, how their refusals look.
+
+Not here: how they are reached, which is `litellm`; streams, which are `_litellm_streams`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final, Literal, cast
+
+import litellm
+
+from budgetware import BudgetwareError
+from budgetware.errors import BudgetExceeded
+
+from ._billing import Billing, status_of
+from ._model_calls import ModelCall
+from ._options import CallSettings
+
+PROMPTS: Final = {
+    "completion": ("messages", "tools", "functions", "response_format"),
+    "text_completion": ("prompt", "suffix"),
+    "responses": ("input", "instructions", "tools", "text"),
+    "embedding": ("input",),
+}
+"""The functions that call models, without the `a` of the async ones, and what they send."""
+
+_MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_POSITIONS: Final = {"aembedding": "embedding", "atext_completion": "text_completion"}
+_PROVIDERS: Final = {
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "fireworks_ai": "fireworks",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "text-completion-openai": "openai",
+    "together_ai": "together",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "xai": "x_ai",
+}
+"""OpenTelemetry's names of providers, or those of genai-prices, where LiteLLM has its own."""
+
+
+def operation_of(name: str) -> str:
+    """Return the key of `PROMPTS` for the name of a function; async or sync."""
+    return name if name in PROMPTS else name[1:]
+
+
+def arguments_of(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by their names, however they were given."""
+    if not args:
+        return dict(named)
+    names = _parameters(_POSITIONS.get(name, name))
+    return {**dict(zip(names, args, strict=False)), **named}
+
+
+@cache
+def _parameters(name: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(inspect.unwrap(getattr(litellm, name))).parameters)
+
+
+def model_call(operation: str, asked: Mapping[str, Any], settings: CallSettings) -> ModelCall:
+    """Make the call that holds, from the arguments of one of LiteLLM's functions."""
+    model, provider = _model_of(asked)
+    prompts = PROMPTS[operation]
+    is_embedding = operation == "embedding"
+    call = ModelCall(
+        settings,
+        provider=provider,
+        model=model,
+        prompt={name: asked[name] for name in prompts if asked.get(name) is not None},
+        output_tokens=next((asked[name] for name in _MAXIMA if asked.get(name)), None),
+        answers=asked.get("n") or 1,
+        kind="embeddings" if is_embedding else "llm",
+    )
+    call.billing = _Billing()
+    return call
+
+
+def _model_of(asked: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The model without its prefix, and who answers."""
+    model: Any = asked.get("model")
+    provider: Any = asked.get("custom_llm_provider")
+    try:
+        base = asked.get("api_base") or asked.get("base_url")
+        model, provider, _, _ = litellm.get_llm_provider(model, provider, base)
+    except Exception:  # noqa: BLE001 - LiteLLM will say so itself
+        pass
+    name = provider if isinstance(provider, str) else "litellm"
+    return (model if isinstance(model, str) else None), _PROVIDERS.get(name, name)
+
+
+def is_cached(result: Any) -> bool:
+    """Say whether LiteLLM's own cache has answered: then nobody was paid."""
+    if getattr(result, "custom_llm_provider", None) == "cached_response":
+        return True
+    hidden = getattr(result, "_hidden_params", None)
+    return isinstance(hidden, Mapping) and bool(cast("Mapping[str, Any]", hidden).get("cache_hit"))
+
+
+def tell_limits(call: ModelCall, result: Any) -> None:
+    """Slow down where the provider says so, in the headers of an answer, a stream or an error."""
+    hidden = getattr(result, "_hidden_params", None)
+    headers = hidden.get("headers") if isinstance(hidden, Mapping) else None
+    if not headers:
+        headers = getattr(result, "_response_headers", None)
+    if not headers:
+        headers = getattr(result, "litellm_response_headers", None)
+    if isinstance(headers, Mapping) or hasattr(headers, "items"):
+        status = status_of(result) if isinstance(result, BaseException) else 200
+        lower = {str(name).lower(): str(value) for name, value in cast("Any", headers).items()}
+        call.signal(status or 0, lower)
+
+
+class _Billing(Billing):
+    """`has_begun`: the first of a stream has come; from then on nothing is free."""
+
+    __slots__ = ("has_begun",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_begun = False
+
+    def __call__(self, error: Exception) -> Literal["charge", "release"]:
+        return "charge" if self.has_begun else super().__call__(error)
+
+
+def refusal(error: BudgetwareError) -> BudgetwareError:
+    """Make it an error of LiteLLM's, too, which a `Router` neither retries nor holds against a deployment.
+
+    It stays what it was: `BudgetExceeded`, `BudgetTerminated`, any other; and a
+    `litellm.BudgetExceededError` besides.
+    """
+    if isinstance(error, litellm.BudgetExceededError):
+        return error
+    kind = _refusal_type(type(error))
+    made = kind.__new__(kind)
+    made.args = error.args
+    is_short = isinstance(error, BudgetExceeded)
+    limit = float(error.limit or 0) if is_short else 0.0
+    spent = limit - float(error.available) if is_short else 0.0
+    litellm.BudgetExceededError.__init__(made, max(spent, 0.0), limit, message=str(error))
+    made.args = error.args
+    made.__dict__.update(error.__dict__)
+    made.plain = error
+    return cast("BudgetwareError", made.with_traceback(None))
+
+
+@cache
+def _refusal_type(kind: type[BudgetwareError]) -> Any:
+    def reduce(self: Any) -> tuple[Callable[[BudgetwareError], BudgetwareError], tuple[Any]]:
+        return refusal, (self.plain,)
+
+    body = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__reduce__": reduce,
+    }
+    return type(kind.__name__, (kind, litellm.BudgetExceededError), body)

@@ -1,0 +1,336 @@
+"""Budgets for the Google Gen AI client: each call holds what it may cost before it is sent.
+
+    from google import genai
+    from budgetware import task_budget
+    from budgetware_integrations.google_genai import wrap
+
+    client = wrap(genai.Client())
+
+    async with task_budget("research", tokens=50_000, calls=40, usd="0.25"):
+        await client.aio.models.generate_content(model="gemini-2.5-flash", contents="Where …?")
+
+`wrap` takes a client of the Gemini API or of Vertex AI and returns the same one: its sync side,
+its `aio` and its chats hold from then on. `instrument()` does so for all clients of the process,
+those that a framework makes included.
+
+**What is held.** One call, and tokens: the prompt by its bytes (`count_tokens=` counts it better),
+the answer by `max_output_tokens` times `candidate_count`; a request without a maximum holds
+`default_output_tokens=4_096`, thoughts included. Cached content counts with the size it was
+created with, or was last billed with; one that this client knows nothing of is taken for 32,768
+tokens. Where `usd` is limited, the price of that at the model's dearest rate. One reservation
+stands for all attempts of a call under `HttpRetryOptions`.
+
+Each request is a call. With Python functions as tools the client asks the model again after each
+of them: every turn is held and settled for itself, also where only the last one is returned.
+
+**What is settled.** The usage that the answer reports, thoughts and tool prompts included. Each
+chunk of a stream reports what was used so far: a stream that is left early, or breaks, is charged
+that; before any chunk came, what was held. What is not reported is unknown: what was held stands,
+as for most embeddings. A status of an error, or a connection that was never made, charges
+nothing; a timeout does, since the answer may have been made. Counting tokens is free.
+
+**When there is not enough**, the call raises `BudgetExceeded` (or waits, or ends the task, by the
+policy) and nothing is sent. A 429 pauses the resources that the call draws on, for as long as its
+`retry-after` or its `RetryInfo` asks.
+
+It lies between the client and HTTP, above the retries: whichever of httpx, httpx2, aiohttp and
+requests the client takes is the same to it.
+
+Calls: `generate_content`, `generate_content_stream`, `embed_content`, chats. Not: live sessions,
+interactions, batches, images, videos, the making of caches; use `reserve` around those. The async
+side runs on asyncio only, as the client does.
+
+Errors: those of the client, and those of `reserve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, TypeVar, Unpack
+
+from ._billing import StreamError
+from ._gemini_wire import Asked, CacheSizes, note, read_request, signal
+from ._model_calls import ModelCall, current_call
+from ._options import CallSettings, Options
+from ._requirements import require
+from ._subclasses import subclass
+
+require("google-genai", "2.0", "4", extra="google-genai")
+
+from google import genai  # noqa: E402
+from google.genai._api_client import BaseApiClient  # noqa: E402
+from google.genai.errors import APIError  # noqa: E402
+
+C = TypeVar("C", bound=genai.Client)
+
+_KIND: Final[Any] = BaseApiClient
+_opened: ContextVar[list[Any] | None] = ContextVar("budgetware_opened_responses", default=None)
+_originals: Final[dict[str, Any]] = {}
+
+
+def wrap(client: C, *, provider: str | None = None, **options: Unpack[Options]) -> C:
+    """Make a client hold for its calls, sync and async; returns the same client. Twice is once.
+
+    Args:
+        client: a `google.genai.Client`.
+        provider: who answers; for prices, spans and events. By default `gcp.gemini`, or
+            `gcp.vertex_ai`.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    if not isinstance(client, genai.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"wrap({type(client).__name__}): give a google.genai.Client")
+    sender: Any = client._api_client  # pyright: ignore[reportPrivateUsage] - nothing else sends
+    way = _Way(CallSettings(**options), provider)
+    subclass(sender, {name: partial(make, way=way) for name, make in _MAKERS.items()})
+    return client
+
+
+def instrument(*, provider: str | None = None, **options: Unpack[Options]) -> None:
+    """Make all clients of the process hold for their calls, made before or after. Twice is once."""
+    uninstrument()
+    way = _Way(CallSettings(**options), provider)
+    for name, make in _MAKERS.items():
+        _originals[name] = getattr(_KIND, name)
+        setattr(_KIND, name, make(_originals[name], way))
+
+
+def uninstrument() -> None:
+    """Undo `instrument`; clients that were given to `wrap` stay as they are."""
+    while _originals:
+        name, original = _originals.popitem()
+        setattr(_KIND, name, original)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the calls of a client are held."""
+
+    settings: CallSettings
+    provider: str | None
+    caches: CacheSizes = field(default_factory=CacheSizes)
+
+    def call_of(self, sender: Any, sent: _Sent) -> tuple[ModelCall, Asked] | None:
+        """The call that holds for a request; None where it is free, or another adapter holds."""
+        if sent.method.lower() != "post" or current_call() is not None:
+            return None
+        asked = read_request(sent.path, sent.body)
+        if asked is None:
+            return None
+        settings, cached = self.settings, self.caches.of(asked.cache)
+        if cached:
+            count = settings.count_tokens
+            settings = replace(settings, count_tokens=lambda prompt: count(prompt) + cached)
+        gemini = "gcp.vertex_ai" if sender.vertexai else "gcp.gemini"
+        return ModelCall(settings, provider=self.provider or gemini, **asked.facts), asked
+
+    def note(self, call: ModelCall, asked: Asked, body: object, *, whole: bool) -> None:
+        """Take in what an answer, or a chunk of one, says."""
+        usage = note(call, asked, body, whole=whole)
+        self.caches.learn(asked.cache, usage.get("cachedContentTokenCount"))
+
+    def heard(self, sent: _Sent, answer: Any) -> None:
+        """Take in an answer that no model gave."""
+        if "cachedContents" in sent.path:
+            self.caches.read(getattr(answer, "body", None))
+
+
+class _Sent:
+    """A request, by the arguments of the four methods that send one."""
+
+    __slots__ = ("arguments", "body", "method", "path")
+
+    def __init__(
+        self, http_method: str, path: str, request_dict: Mapping[str, Any], *more: Any
+    ) -> None:
+        self.method, self.path, self.body = http_method, path, request_dict
+        self.arguments = (http_method, path, request_dict, *more)
+
+
+def _request(original: Any, way: _Way) -> Any:
+    def request(self: Any, *arguments: Any, **named: Any) -> Any:
+        sent = _Sent(*arguments, **named)
+        held = way.call_of(self, sent)
+        if held is None:
+            answer = original(self, *sent.arguments)
+            way.heard(sent, answer)
+            return answer
+        call, asked = held
+        call.start_sync()
+        try:
+            with call.inside():
+                answer = original(self, *sent.arguments)
+        except BaseException as error:
+            call.end(error)
+            raise
+        way.note(call, asked, answer.body, whole=True)
+        call.end()
+        return answer
+
+    return request
+
+
+def _async_request(original: Any, way: _Way) -> Any:
+    async def async_request(self: Any, *arguments: Any, **named: Any) -> Any:
+        sent = _Sent(*arguments, **named)
+        held = way.call_of(self, sent)
+        if held is None:
+            answer = await original(self, *sent.arguments)
+            way.heard(sent, answer)
+            return answer
+        call, asked = held
+        await call.start()
+        try:
+            with call.inside():
+                answer = await original(self, *sent.arguments)
+        except BaseException as error:
+            call.end(error)
+            raise
+        way.note(call, asked, answer.body, whole=True)
+        call.end()
+        return answer
+
+    return async_request
+
+
+def _request_streamed(original: Any, way: _Way) -> Any:
+    def request_streamed(self: Any, *arguments: Any, **named: Any) -> Generator[Any]:
+        sent = _Sent(*arguments, **named)
+        held = way.call_of(self, sent)
+        if held is None:
+            yield from original(self, *sent.arguments)
+            return
+        call, asked = held
+        call.start_sync()
+        came = False
+        try:
+            with closing(original(self, *sent.arguments)) as chunks:
+                while (chunk := _next(call, chunks)) is not None:
+                    way.note(call, asked, chunk.body, whole=False)
+                    came = True
+                    yield chunk
+        except BaseException as error:
+            _cut(call, error, came=came)
+            raise
+        call.end()
+
+    return request_streamed
+
+
+def _async_request_streamed(original: Any, way: _Way) -> Any:
+    async def async_request_streamed(self: Any, *arguments: Any, **named: Any) -> Any:
+        sent = _Sent(*arguments, **named)
+        held = way.call_of(self, sent)
+        if held is None:
+            return await original(self, *sent.arguments)
+        call, asked = held
+        await call.start()
+        opened: list[Any] = []
+        try:
+            with call.inside(), _opening(opened):
+                chunks = await original(self, *sent.arguments)
+        except BaseException as error:
+            call.end(error)
+            raise
+        return _chunks(_closed(chunks, opened), way, call, asked)
+
+    return async_request_streamed
+
+
+@contextmanager
+def _opening(opened: list[Any]) -> Generator[None]:
+    """Have the responses of streams that are opened in the block listed."""
+    token = _opened.set(opened)
+    try:
+        yield
+    finally:
+        _opened.reset(token)
+
+
+@asynccontextmanager
+async def _closed(chunks: AsyncGenerator[Any], opened: list[Any]) -> AsyncGenerator[Any]:
+    """Close a stream, so that the provider hears of it and stops.
+
+    The client alone leaves its connection open until the garbage collector finds it.
+    """
+    try:
+        async with aclosing(chunks):
+            yield chunks
+    finally:
+        for response in opened:
+            segments = getattr(response, "segment_iterator", None)
+            if segments is not None:
+                await segments.aclose()
+
+
+async def _chunks(stream: Any, way: _Way, call: ModelCall, asked: Asked) -> AsyncGenerator[Any]:
+    came = False
+    try:
+        async with stream as chunks:
+            while (chunk := await _anext(call, chunks)) is not None:
+                way.note(call, asked, chunk.body, whole=False)
+                came = True
+                yield chunk
+    except BaseException as error:
+        _cut(call, error, came=came)
+        raise
+    call.end()
+
+
+def _cut(call: ModelCall, error: BaseException, *, came: bool) -> None:
+    """End a stream that was cut; a status of an error is free only before the first chunk."""
+    is_broken = came and isinstance(error, Exception)
+    if is_broken and isinstance(error, APIError):
+        error = StreamError("the provider told of an error in its stream")
+    call.end(error, broken=is_broken)
+
+
+def _next(call: ModelCall, chunks: Generator[Any]) -> Any:
+    """The next chunk, read inside the call; None: there are no more."""
+    with call.inside():
+        return next(chunks, None)
+
+
+async def _anext(call: ModelCall, chunks: AsyncGenerator[Any]) -> Any:
+    with call.inside():
+        return await anext(chunks, None)
+
+
+def _request_once(original: Any, way: _Way) -> Any:  # noqa: ARG001 - as of all makers
+    def once(self: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return original(self, *arguments, **named)
+        except APIError as error:
+            signal(current_call(), error)
+            raise
+
+    return once
+
+
+def _async_request_once(original: Any, way: _Way) -> Any:  # noqa: ARG001
+    async def once(self: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            answer = await original(self, *arguments, **named)
+        except APIError as error:
+            signal(current_call(), error)
+            raise
+        opened = _opened.get()
+        if opened is not None:
+            opened.append(answer)
+        return answer
+
+    return once
+
+
+_MAKERS: Final[Mapping[str, Callable[[Any, _Way], Any]]] = {
+    "request": _request,
+    "request_streamed": _request_streamed,
+    "async_request": _async_request,
+    "async_request_streamed": _async_request_streamed,
+    "_request_once": _request_once,
+    "_async_request_once": _async_request_once,
+}
+"""The methods of what lies between the client and HTTP, each made of the one it had."""

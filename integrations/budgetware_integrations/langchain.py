@@ -1,0 +1,290 @@
+"""Budgets for LangChain and LangGraph: agents, graphs, and chat models by themselves.
+
+    from budgetware import task_budget
+    from budgetware_integrations.langchain import BudgetMiddleware
+    from langchain.agents import create_agent
+
+    agent = create_agent("openai:gpt-5-nano", tools=[search], middleware=[BudgetMiddleware()])
+
+    async with task_budget("research", tokens=50_000, calls=40, usd="0.25"):
+        await agent.ainvoke({"messages": [{"role": "user", "content": "Where do rivers flow?"}]})
+
+`BudgetMiddleware` holds for the model calls and the tools of an agent, `invoke` and `ainvoke`,
+`stream` and `astream` alike. `wrap(model)` does so for a chat model in a plain LangGraph node or an
+LCEL chain: a copy of the model, of the same class, which holds wherever it goes (`bind_tools`,
+`with_structured_output`, `batch`, a chain, a sub-graph). Both together are one reservation a call.
+
+**A run is a task** where `task_budget` is around it, as above; or by `run_budget`, which returns a
+copy of an agent or graph whose every run is one, so that agents as tools of others nest:
+
+    editor = run_budget(create_agent(...), limits={"tokens": 5_000}, name="editor")
+
+A node is budgeted by what is known already: `@budgeted(calls=1)` on a function that is one call,
+`@task_budget(tokens=5_000)` on one that makes several.
+
+**What is held.** For a model call, one call and tokens: messages and tools by their bytes
+(`count_tokens=` counts them better), the answer by the `max_tokens` of the model or the call, else
+`default_output_tokens=4_096`; where `usd` is limited, the price of that. For a tool, one call, or
+what `tools=` says; nothing where the tool is `@budgeted`.
+
+**What is settled.** The usage that the model reports. OpenAI's models at another `base_url` report
+none in streams until they are asked: they are, and the extra chunk is kept from you
+(`stream_usage=False` on the model leaves it alone). Where nothing was reported, as after a stream
+that was left early, what was held is charged. Answers from LangChain's cache cost nothing with
+`wrap`; for the middleware they are calls. A tool that waits in `interrupt()` is charged when it
+goes on.
+
+**When there is not enough**, a tool is not run, and the model reads why, as the error of that tool;
+others of the same turn go on. A model call raises `BudgetExceeded` out of the run, or with
+`on_refusal="answer"` ends the run with an answer that says so. A policy of `terminate` ends the run
+and the block of the task raises `BudgetTerminated`.
+
+Put the middleware first: it then holds once for what `ModelRetryMiddleware` and
+`ModelFallbackMiddleware` after it try, and none of them takes a refusal for a failure, as a
+`ModelRetryMiddleware` before it does (it answers with the text of the refusal instead). A fallback
+is settled to its usage at the price of the first model; to hold for each attempt, put the
+middleware last, or `wrap` the models and leave it out.
+
+A 429, or a rate limit of which nothing is left, pauses the resources that the call draws on; in
+sync code, and of clients that are not OpenAI's or Anthropic's, errors alone tell of it.
+
+Limits: embeddings and the older `LLM` classes are not held; use `reserve`. LangGraph's own
+`recursion_limit` counts steps, and is not touched. Where a scope of anyio is cancelled, that of a
+terminated task included, LangGraph leaves nodes that stream, or run beside others, to themselves:
+their next call is refused, and the one in flight is settled when it is done.
+
+Errors: those of LangChain, and those of `reserve`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, TypeVar, Unpack, cast
+
+from budgetware import BudgetExceeded, task_budget
+
+from ._model_calls import ModelCall
+from ._options import CallSettings, Options
+from ._requirements import require
+from ._task_names import task_name
+from ._tool_calls import (
+    ONE_CALL,
+    Amounts,
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    ends_run,
+    refusal_text,
+    run_tool,
+    run_tool_sync,
+)
+
+require("langchain", "1.4", "2")
+
+from langchain.agents.middleware import (  # noqa: E402
+    AgentMiddleware,
+    ModelRequest,
+    ModelResponse,
+    ToolCallRequest,
+)
+from langchain_core.language_models import BaseChatModel  # noqa: E402
+from langchain_core.messages import AIMessage, ToolMessage  # noqa: E402
+from langgraph.errors import GraphBubbleUp  # noqa: E402
+from langgraph.pregel import Pregel  # noqa: E402
+
+from ._langchain_models import Way, call_of, held, is_held  # noqa: E402
+
+M = TypeVar("M", bound=BaseChatModel)
+G = TypeVar("G", bound=Pregel[Any, Any, Any, Any])
+R = TypeVar("R")
+OnRefusal = Literal["raise", "answer"]
+
+
+# The agent.
+
+
+class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Hold for the model calls and tools of an agent: `create_agent(..., middleware=[this])`.
+
+    Args:
+        tools: what a call of a tool holds, by dimension; a callable of its name and arguments;
+            None: nothing.
+        on_refusal: `"answer"` ends the run with an answer in place of `BudgetExceeded`.
+        provider: who answers, where the model does not say; for prices, spans and events.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: ToolAmounts = ONE_CALL,
+        on_refusal: OnRefusal = "raise",
+        provider: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__()
+        if on_refusal not in ("raise", "answer"):
+            raise ValueError(f"on_refusal={on_refusal!r}: give 'raise' or 'answer'")
+        self.amounts = tools
+        self.on_refusal = on_refusal
+        self._way = Way(CallSettings(**options), provider)
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any] | AIMessage:
+        """Hold for one turn of the model."""
+        call = self.call_of(request)
+        try:
+            await call.start()
+        except BudgetExceeded as refusal:
+            return self._refused(refusal)
+        try:
+            with call.inside():
+                response = await handler(_listening(request))
+        except BaseException as error:
+            call.end(error)
+            raise
+        return _settled(call, response)
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any] | AIMessage:
+        """Do the same in sync code."""
+        call = self.call_of(request)
+        try:
+            call.start_sync()
+        except BudgetExceeded as refusal:
+            return self._refused(refusal)
+        try:
+            with call.inside():
+                response = handler(_listening(request))
+        except BaseException as error:
+            call.end(error)
+            raise
+        return _settled(call, response)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
+    ) -> Any:
+        """Hold for one call of a tool; a refusal is a message that the model reads."""
+        name, amounts = self._tool(request)
+        try:
+            return await run_tool(amounts, name, lambda: handler(request), free=(GraphBubbleUp,))
+        except Refused as refusal:
+            return _told(request, refusal)
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]
+    ) -> Any:
+        """Do the same in sync code."""
+        name, amounts = self._tool(request)
+        try:
+            return run_tool_sync(amounts, name, lambda: handler(request), free=(GraphBubbleUp,))
+        except Refused as refusal:
+            return _told(request, refusal)
+
+    def call_of(self, request: ModelRequest[Any]) -> ModelCall:
+        system = [] if request.system_message is None else [request.system_message]
+        asked = {"tools": request.tools, "response_format": _schema(request.response_format)}
+        return call_of(
+            request.model,
+            self._way,
+            [*system, *request.messages],
+            request.model_settings | {key: value for key, value in asked.items() if value},
+        )
+
+    def _refused(self, refusal: BudgetExceeded) -> AIMessage:
+        if self.on_refusal == "raise":
+            raise refusal
+        return AIMessage(f"The run ends here, for the budget: {refusal}")
+
+    def _tool(self, request: ToolCallRequest) -> tuple[str, Amounts]:
+        called, tool = request.tool_call, request.tool
+        name = called["name"]
+        function = getattr(tool, "coroutine", None) or getattr(tool, "func", None)
+        return name, amounts_of(self.amounts, name, called["args"], function)
+
+
+def _listening(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    """The same request, of a model whose streams tell the call around them what they used."""
+    model: Any = request.model
+    if not isinstance(model, BaseChatModel) or is_held(model):
+        return request
+    return request.override(model=held(model, Way()))
+
+
+def _settled(call: ModelCall, response: R) -> R:
+    answer: Any = getattr(response, "model_response", response)
+    for message in getattr(answer, "result", [answer]):
+        if isinstance(message, AIMessage):
+            call.note(message, final=True)
+    call.end()
+    return response
+
+
+def _schema(response_format: Any) -> Any:
+    return getattr(response_format, "schema", response_format)
+
+
+def _told(request: ToolCallRequest, refusal: BaseException) -> ToolMessage:
+    if ends_run(refusal):
+        raise refusal
+    called = request.tool_call
+    return ToolMessage(
+        refusal_text(refusal), tool_call_id=called["id"], name=called["name"], status="error"
+    )
+
+
+# A chat model.
+
+
+def wrap(model: M, *, provider: str | None = None, **options: Unpack[Options]) -> M:
+    """Return a copy of a chat model that holds for its calls; of the same class. Twice is once.
+
+    Args:
+        model: any `BaseChatModel`; it shares its client with the copy.
+        provider: who answers, where the model does not say; for prices, spans and events.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"wrap({type(model).__name__}): give a chat model of langchain")
+    return model if is_held(model) else held(model, Way(CallSettings(**options), provider))
+
+
+# A run.
+
+
+def run_budget(graph: G, *, limits: Mapping[str, Any], name: str | None = None) -> G:
+    """Return a copy of an agent or graph, of the same class, whose every run is a task.
+
+    A run is one `invoke`, `stream`, or item of a `batch`, also by `astream_events` or as a node of
+    another graph; a run that is resumed after an interrupt is a new one. Within a stream, what the
+    task's deadline or end cuts is the step that is awaited.
+
+    Args:
+        graph: what `create_agent` or `StateGraph.compile` made.
+        limits: as the keywords of `task_budget`: `{"tokens": 5_000, "seconds": 60}`; also its
+            other options, such as `policy`, `keep`, `warn_at`.
+        name: of the tasks; by default the graph's.
+
+    Raises:
+        BudgetTerminated: out of a run that was terminated.
+    """
+    if not isinstance(graph, Pregel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"run_budget({type(graph).__name__}): give an agent, or a compiled graph")
+    kind: type[Any] = type(graph)
+    whole = task_budget(name or task_name(graph.get_name()), **limits)
+    names = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "stream": whole(kind.stream),
+        "astream": whole(kind.astream),
+    }
+    made: Any = copy.copy(graph)
+    made.__class__ = type(kind.__name__, (kind,), names)
+    return cast("G", made)

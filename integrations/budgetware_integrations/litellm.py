@@ -1,0 +1,396 @@
+"""Budgets for LiteLLM: each call holds what it may cost before it is sent.
+
+    from budgetware import task_budget
+    from budgetware_integrations.litellm import acompletion
+
+    async with task_budget("research", tokens=50_000, calls=40, usd="0.25"):
+        await acompletion(model="openai/gpt-5-nano", messages=[...])
+
+`acompletion`, `completion`, `atext_completion`, `text_completion`, `aembedding`, `embedding`,
+`aresponses` and `responses` are those of LiteLLM, with the same arguments and results;
+`wrap(litellm.acompletion, max_wait="30s")` makes one that is told more.
+
+`instrument()` makes LiteLLM's own functions hold, for the whole process: a `Router`, and the
+frameworks that call LiteLLM, are under budgets then. Names that were imported from LiteLLM
+before, by `from litellm import acompletion`, are not reached.
+
+`BudgetCallback` does it without replacing anything, as one of `litellm.callbacks`, for async calls:
+
+    import litellm
+    litellm.callbacks.append(BudgetCallback())
+
+**What is held.** One call, and tokens: the prompt by its bytes (`count_tokens=` counts it better),
+the answer by `max_completion_tokens`, `max_tokens` or `max_output_tokens`, times `n`; a request
+without a maximum holds `default_output_tokens=4_096`. Where `usd` is limited, the price of that at
+the model's dearest rate. Prices are budgetware's, not those of `litellm.completion_cost`. One
+reservation stands for all that `num_retries` and `fallbacks` make of a call, priced as the model
+that was asked for. A `Router` asks LiteLLM anew for each of its own attempts: each is held by
+itself, for the model that is tried, and given back where it fails without being billed.
+
+**What is settled.** The usage that the provider reports. Streams report it when asked: they are
+asked, and the chunk that tells of it is kept from you (`include_usage=False` leaves the request
+alone). Where a provider reports none, what was held is charged, also after a stream that was
+left early: what LiteLLM counts in its place is not taken. An error that the provider answered
+with, or a connection that was never made, charges nothing; a timeout does, since the answer may
+have been made. Answers of LiteLLM's cache cost nothing.
+
+**When there is not enough**, the call raises `BudgetExceeded` (or waits, or ends the task, by the
+policy) and nothing is sent. The error is a `litellm.BudgetExceededError`, too: a `Router` does not
+try again, and holds it against no deployment. A 429, or a rate limit of which nothing is left,
+pauses the resources that the call draws on.
+
+**Limits of the callback.** LiteLLM tells callbacks of async calls alone: `completion()` and
+`Router.completion()` hold nothing. It tells nothing of a call that was cancelled, or of a stream
+that was left: those are charged once Python has collected them, or two hours later. A stream
+settles shortly after its end; the chunk with its usage reaches you; and where the provider reported
+none, it is charged what LiteLLM has counted. `instrument()` has none of these limits.
+
+Not: images, audio, rerank, batches, realtime, `anthropic_messages`; use `reserve` around those.
+
+Errors: those of LiteLLM, and those of `reserve`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from typing import Any, Final, ParamSpec, TypeVar, Unpack
+from weakref import WeakValueDictionary
+
+from budgetware import BudgetwareError
+from budgetware.errors import budget_error
+
+from ._model_calls import ModelCall, current_call
+from ._options import CallSettings, Options
+from ._requirements import require
+
+require("litellm", "1.80", "2")
+
+import litellm  # noqa: E402
+from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
+
+from . import _litellm_calls as calls  # noqa: E402
+from ._litellm_streams import watch  # noqa: E402
+
+__all__ = [
+    "BudgetCallback",
+    "acompletion",
+    "aembedding",
+    "aresponses",
+    "atext_completion",
+    "completion",
+    "embedding",
+    "instrument",
+    "responses",
+    "text_completion",
+    "uninstrument",
+    "wrap",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAMES: Final = tuple(prefix + name for name in calls.PROMPTS for prefix in ("", "a"))
+_HOMES: Final = (
+    "litellm",
+    "litellm.main",
+    "litellm.responses.main",
+    "litellm.litellm_core_utils.asyncify",
+)
+_RUN_ASYNC: Final = "run_async_function"
+_INNER: Final = ("acompletion", "aembedding", "atext_completion", "aresponses")
+"""Flags by which LiteLLM's async functions call the sync ones."""
+
+
+def instrument(*, include_usage: bool = True, **options: Unpack[Options]) -> None:
+    """Make LiteLLM's functions hold for all calls of the process. Twice is once.
+
+    Args:
+        include_usage: ask streams to report usage, and hide that chunk.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    uninstrument()
+    settings = CallSettings(**options)
+    for name in _NAMES:
+        _replace(
+            name, lambda function, name=name: _holding(name, function, settings, include_usage)
+        )
+    _replace(_RUN_ASYNC, _carrying)
+
+
+def uninstrument() -> None:
+    """Undo `instrument`."""
+    for name in (*_NAMES, _RUN_ASYNC):
+        for module in _modules():
+            function = vars(module).get(name)
+            if getattr(function, "__budgetware__", False):
+                setattr(module, name, function.__wrapped__)
+
+
+def _replace(name: str, make: Callable[[Any], Any]) -> None:
+    """Put what `make` answers in the place of a function, in each module that has its name."""
+    made = {id(function): make(function) for function in _functions(name)}
+    for module in _modules():
+        function = vars(module).get(name)
+        if id(function) in made:
+            setattr(module, name, made[id(function)])
+
+
+def _functions(name: str) -> list[Any]:
+    """The function of that name: as users call it, and as LiteLLM does inside."""
+    found = [vars(sys.modules[module]).get(name) for module in _HOMES if module in sys.modules]
+    return list({id(function): function for function in found if function is not None}.values())
+
+
+def _modules() -> list[Any]:
+    return [
+        module
+        for path, module in list(sys.modules.items())
+        if path.split(".")[0] == "litellm" and module is not None
+    ]
+
+
+def _carrying(run: Any) -> Any:
+    """What a `Router` runs its sync methods by: in a thread of its own, where a loop runs here."""
+
+    @functools.wraps(run)
+    def carried(async_function: Any, *args: Any, **named: Any) -> Any:
+        context = copy_context()
+
+        async def inside(*args: Any, **named: Any) -> Any:
+            for variable, value in context.items():
+                variable.set(value)
+            return await async_function(*args, **named)
+
+        return run(inside, *args, **named)
+
+    made: Any = carried
+    made.__budgetware__ = True
+    return made
+
+
+def _holding(name: str, function: Any, settings: CallSettings, include_usage: bool) -> Any:  # noqa: FBT001
+    """A function that holds for each of its calls, async or sync as the one it wraps."""
+
+    @functools.wraps(function)
+    async def held_async(*args: Any, **named: Any) -> Any:
+        if current_call() is not None:
+            return await function(*args, **named)
+        asked = calls.arguments_of(name, args, named)
+        call = calls.model_call(calls.operation_of(name), asked, settings)
+        await _start(call)
+        named, hides_usage = _asking(name, asked, named, include_usage=include_usage)
+        try:
+            with call.inside():
+                result = await function(*args, **named)
+        except BaseException as error:
+            _fail(call, error)
+            raise
+        return _settle(call, result, hides_usage=hides_usage)
+
+    @functools.wraps(function)
+    def held(*args: Any, **named: Any) -> Any:
+        if current_call() is not None or any(named.get(flag) is True for flag in _INNER):
+            return function(*args, **named)
+        asked = calls.arguments_of(name, args, named)
+        call = calls.model_call(calls.operation_of(name), asked, settings)
+        _start_sync(call)
+        named, hides_usage = _asking(name, asked, named, include_usage=include_usage)
+        try:
+            with call.inside():
+                result = function(*args, **named)
+        except BaseException as error:
+            _fail(call, error)
+            raise
+        return _settle(call, result, hides_usage=hides_usage)
+
+    made: Any = held_async if name.startswith("a") else held
+    made.__budgetware__ = True
+    return made
+
+
+async def _start(call: ModelCall) -> None:
+    try:
+        await call.start()
+    except BudgetwareError as error:
+        raise calls.refusal(error) from error
+
+
+def _start_sync(call: ModelCall) -> None:
+    try:
+        call.start_sync()
+    except BudgetwareError as error:
+        raise calls.refusal(error) from error
+
+
+def _asking(
+    name: str, asked: Mapping[str, Any], named: dict[str, Any], *, include_usage: bool
+) -> tuple[dict[str, Any], bool]:
+    """The keywords to send, asking for usage; and whether the caller did not ask for it."""
+    options = asked.get("stream_options")
+    is_told = isinstance(options, Mapping) and options.get("include_usage") is True
+    if not (include_usage and asked.get("stream") and "completion" in name) or is_told:
+        return named, False
+    if options is not None and "stream_options" not in named:
+        return named, False
+    return {**named, "stream_options": {**(options or {}), "include_usage": True}}, True
+
+
+def _fail(call: ModelCall, error: BaseException) -> None:
+    calls.tell_limits(call, error)
+    call.end(error)
+
+
+def _settle(call: ModelCall, result: Any, *, hides_usage: bool) -> Any:
+    """Settle now where the answer was read, else when its stream ends."""
+    calls.tell_limits(call, result)
+    if calls.is_cached(result):
+        call.release()
+    elif hasattr(result, "__anext__") or hasattr(result, "__next__"):
+        return watch(result, call, hides_usage=hides_usage)
+    else:
+        call.note(result, final=True)
+        call.end()
+    return result
+
+
+class _Held:
+    """A call that a callback has started: ended, or collected with what LiteLLM knows of it."""
+
+    __slots__ = ("__weakref__", "call")
+
+    def __init__(self, call: ModelCall) -> None:
+        self.call = call
+
+
+_open: WeakValueDictionary[str, _Held] = WeakValueDictionary()
+"""By LiteLLM's id; of all callbacks, for LiteLLM tells one of what another was asked."""
+
+
+class BudgetCallback(CustomLogger):
+    """Hold for async calls of LiteLLM, by its callbacks: `litellm.callbacks.append(...)`.
+
+    Args:
+        include_usage: ask streams to report usage; that chunk reaches the caller.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+
+    def __init__(self, *, include_usage: bool = True, **options: Unpack[Options]) -> None:
+        super().__init__()
+        self._settings = CallSettings(**options)
+        self._include_usage = include_usage
+
+    async def async_pre_call_deployment_hook(
+        self, kwargs: dict[str, Any], call_type: Any
+    ) -> dict[str, Any] | None:
+        """Hold, before each attempt of a call; what is refused is not sent."""
+        name = str(getattr(call_type, "value", call_type))
+        about = kwargs.get("litellm_logging_obj")
+        if name not in _NAMES or about is None or _is_held(about):
+            return None
+        call = calls.model_call(calls.operation_of(name), kwargs, self._settings)
+        await _start(call)
+        # Kept by what lives as long as the call: nobody tells of one that was cancelled.
+        about.budgetware_call = _open[str(kwargs.get("litellm_call_id"))] = _Held(call)
+        return _asking(name, kwargs, kwargs, include_usage=self._include_usage)[0]
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> Any:
+        """Settle to what an answer reports, one that is not streamed."""
+        self._end(request_data, response)
+
+    async def async_post_call_failure_deployment_hook(
+        self,
+        request_data: Mapping[str, Any],
+        exception: Exception,
+        call_type: Any,
+        fallback_depth: int | None = None,
+    ) -> None:
+        """Settle after a failure, as it was billed or not."""
+        call = _take(request_data)
+        if call is not None:
+            _fail(call, exception)
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Settle a stream that was read to its end, and what a cache has answered."""
+        self._end(kwargs, response_obj)
+
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """Settle a stream that broke."""
+        call = _take(kwargs)
+        error = kwargs.get("exception")
+        if call is not None and budget_error(error) is None:
+            is_error = isinstance(error, BaseException)
+            call.end(error if is_error else RuntimeError("the stream broke"), broken=True)
+
+    def _end(self, asked: Mapping[str, Any], response: Any) -> None:
+        call = _take(asked)
+        if call is None:
+            return
+        calls.tell_limits(call, response)
+        if calls.is_cached(response) or asked.get("cache_hit"):
+            call.release()
+            return
+        call.note(response, final=True)
+        call.end()
+
+
+def _take(asked: Mapping[str, Any]) -> ModelCall | None:
+    held = _open.pop(str(asked.get("litellm_call_id")), None)
+    return None if held is None else held.call
+
+
+def _is_held(about: Any) -> bool:
+    """Say whether somebody pays already: a function that holds, or a callback added twice."""
+    held = getattr(about, "budgetware_call", None)
+    return current_call() is not None or (isinstance(held, _Held) and held.call.is_open)
+
+
+def wrap(
+    function: Callable[P, R], *, include_usage: bool = True, **options: Unpack[Options]
+) -> Callable[P, R]:
+    """Make one of LiteLLM's functions hold for its calls; returns another one. Twice is once.
+
+    Args:
+        function: such as `litellm.acompletion`.
+        include_usage: ask streams to report usage, and hide that chunk.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    name = getattr(function, "__name__", "")
+    if name not in _NAMES:
+        raise TypeError(f"wrap({name or function!r}): give one of LiteLLM's {', '.join(_NAMES)}")
+    if getattr(function, "__budgetware__", False):
+        return function
+    held: Callable[P, R] = _holding(name, function, CallSettings(**options), include_usage)
+    return held
+
+
+def _dropped_in(name: str) -> Any:
+    """LiteLLM's function of that name, as it is when it is called, holding for each call."""
+    function: Any = getattr(litellm, name)
+
+    async def late_async(*args: Any, **named: Any) -> Any:
+        return await getattr(litellm, name)(*args, **named)
+
+    def late(*args: Any, **named: Any) -> Any:
+        return getattr(litellm, name)(*args, **named)
+
+    found = late_async if name.startswith("a") else late
+    return _holding(name, functools.update_wrapper(found, function), CallSettings(), True)  # noqa: FBT003
+
+
+completion = _dropped_in("completion")
+acompletion = _dropped_in("acompletion")
+text_completion = _dropped_in("text_completion")
+atext_completion = _dropped_in("atext_completion")
+embedding = _dropped_in("embedding")
+aembedding = _dropped_in("aembedding")
+responses = _dropped_in("responses")
+aresponses = _dropped_in("aresponses")

@@ -1,0 +1,423 @@
+"""Budgets for the OpenAI Agents SDK: model calls and tools of a run, whichever agent makes them.
+
+    from agents import Agent, Runner
+    from budgetware import task_budget
+    from budgetware_integrations.openai_agents import run_config, wrap
+
+    agent = wrap(Agent(name="Researcher", tools=[search], handoffs=[editor]))
+
+    async with task_budget("research", tokens=50_000, calls=40, usd="0.25"):
+        result = await Runner.run(agent, "Where do rivers flow?", run_config=run_config())
+
+`run_config()` holds for the models of a run: it returns a `RunConfig` (or a copy of yours) whose
+model provider does. `wrap` holds for the tools of an agent, those of its MCP servers included, and
+of every agent that it hands off to or has as a tool; it returns the same agent. Both work with
+`run`, `run_sync` and `run_streamed`, over the Responses API, chat completions, and any `Model`.
+
+**What is held.** For a model call, one call and tokens: the prompt by its bytes, the answer by
+`ModelSettings(max_tokens=...)`, else `default_output_tokens=4_096`; where `usd` is limited, the
+price of that. For a tool, `{"calls": 1}`, or what `tools=` says; nothing where it is `@budgeted`.
+Each attempt of `ModelSettings(retry=...)` is held for itself, those of the client are one.
+
+**What is settled.** The usage that is reported. Streamed chat completions report it only when
+asked: they are asked (`include_usage=False`: not). The SDK writes zeros where nothing was
+reported; that is taken as unknown, and what was held is charged.
+
+**When there is not enough**, a model call raises `BudgetExceeded` out of the run, as it is; a tool
+is not run, and the model reads why in place of its result, whatever the `failure_error_function`.
+Where the policy is `terminate`, the run ends and the owner of the task gets `BudgetTerminated`.
+
+**A run is a task** if you put `task_budget` around it. An agent that is a tool of another is one of
+its own, inside that, with `wrap(editor, limits={"tokens": 5_000})`.
+
+Limits: a conversation that the server keeps (`previous_response_id`, `conversation_id`) is held
+for what is sent, not for what the server adds; it is settled to all of it. Hosted tools are part of
+the model call. Computer, shell and patch tools are not held. Runs that your code starts elsewhere,
+as in a guardrail, need `run_config()`, too. Realtime and voice agents are not held.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import update_wrapper
+from typing import Any, ClassVar, Final, TypeVar, Unpack, cast
+
+from budgetware import errors, task_budget
+
+from ._model_calls import ModelCall
+from ._options import CallSettings, Options
+from ._requirements import require
+from ._stainless import listen, show
+from ._streams import each
+from ._tool_calls import ONE_CALL, Refused, ToolAmounts, amounts_of, refusal_text, run_tool
+
+require("openai-agents", "0.20", "1")
+
+import agents  # noqa: E402
+import openai  # noqa: E402
+from agents import Agent, CustomTool, FunctionTool, Handoff, Model, ModelProvider  # noqa: E402
+from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest  # noqa: E402
+
+A = TypeVar("A", bound=Agent[Any])
+Invoke = Callable[[Any, str], Any]
+
+_ASKED: Final = (
+    "system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs",
+    "tracing",
+)  # fmt: skip
+_OVER_HTTP: Final = (agents.OpenAIChatCompletionsModel, agents.OpenAIResponsesModel)
+_OVER_SOCKET: Final = agents.OpenAIResponsesWSModel
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the calls of a model, or the tools of an agent, are held."""
+
+    settings: CallSettings = field(default_factory=CallSettings)
+    provider: str = "openai"
+    include_usage: bool = True
+    tools: ToolAmounts = field(default_factory=lambda: ONE_CALL)
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    name: str | None = None
+
+
+def run_config(
+    config: agents.RunConfig | None = None,
+    /,
+    *,
+    provider: str = "openai",
+    include_usage: bool = True,
+    **options: Unpack[Options],
+) -> agents.RunConfig:
+    """Return a copy of a run's configuration, whose models hold for their calls.
+
+    Args:
+        config: yours; nothing: the default one.
+        provider: who answers, where that is not OpenAI; for prices, spans and events.
+        include_usage: ask streams of chat completions to report usage.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    config = agents.RunConfig() if config is None else config
+    way = _Way(CallSettings(**options), provider, include_usage)
+    model, models = config.model, config.model_provider
+    if isinstance(model, Model):
+        model = _held(model, way)
+    if not isinstance(models, BudgetedProvider):
+        models = BudgetedProvider(models, provider=provider, include_usage=include_usage, **options)
+    return replace(config, model=model, model_provider=models)
+
+
+def budgeted_model(
+    model: Model,
+    *,
+    provider: str = "openai",
+    include_usage: bool = True,
+    **options: Unpack[Options],
+) -> Model:
+    """Return a model that shares its state with `model`, is of its class, and holds for its calls.
+
+    For `Agent(model=...)`. Twice is once; the arguments are those of `run_config`.
+    """
+    return _held(model, _Way(CallSettings(**options), provider, include_usage))
+
+
+class BudgetedProvider(ModelProvider):
+    """A provider whose models hold for their calls: for `RunConfig(model_provider=...)`.
+
+    Args:
+        inner: the provider that makes them, such as `OpenAIProvider(...)`.
+        provider: who answers, as of `run_config`; so are the others.
+        include_usage: ask streams of chat completions to report usage.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+
+    def __init__(
+        self,
+        inner: ModelProvider,
+        *,
+        provider: str = "openai",
+        include_usage: bool = True,
+        **options: Unpack[Options],
+    ) -> None:
+        self.inner = inner
+        self._way = _Way(CallSettings(**options), provider, include_usage)
+
+    def get_model(self, model_name: str | None) -> Model:
+        """Return the model of that name, held."""
+        return _held(self.inner.get_model(model_name), self._way)
+
+    async def aclose(self) -> None:
+        """Close the inner provider."""
+        await self.inner.aclose()
+
+
+def wrap(
+    agent: A,
+    /,
+    *,
+    tools: ToolAmounts = ONE_CALL,
+    limits: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    provider: str = "openai",
+    include_usage: bool = True,
+    **options: Unpack[Options],
+) -> A:
+    """Make an agent hold for its tools, and those it reaches for theirs; returns the same agent.
+
+    Its class becomes a subclass of its own, by the same name. Each agent is wrapped once: one that
+    needs settings of its own is wrapped before those that reach it.
+
+    Args:
+        agent: whose tools, handoffs and agents as tools are followed, at each turn anew.
+        tools: what a call of a tool holds, by dimension; a callable of its name and arguments;
+            None: nothing.
+        limits: such as `{"tokens": 5_000}`: of each run of this agent as a tool of another.
+        name: of that task; by default the agent's.
+        provider: as of `run_config`, for a `Model` that the agent has of its own; so are the rest.
+        include_usage: ask streams of chat completions to report usage.
+        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+    """
+    if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"wrap({type(agent).__name__}): give an Agent of openai-agents")
+    way = _Way(CallSettings(**options), provider, include_usage, tools, dict(limits or {}), name)
+    _put(agent, way)
+    return agent
+
+
+class _HeldModel(Model):
+    """What a model that holds does; the class of the model itself comes after it."""
+
+    budgetware_way: ClassVar[_Way]
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
+        asked = dict(zip(_ASKED, args, strict=False)) | kwargs
+        call, model = _call(self, asked), cast("Any", super())
+
+        async def send() -> agents.ModelResponse:
+            try:
+                return cast("agents.ModelResponse", await model.get_response(**asked))
+            except Exception:
+                _note_heard(call)
+                raise
+
+        return await call.run(send)
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        asked = dict(zip(_ASKED, args, strict=False)) | kwargs
+        settings = asked["model_settings"]
+        if self.budgetware_way.include_usage and settings.include_usage is None:
+            asked["model_settings"] = replace(settings, include_usage=True)
+        call, model = _call(self, asked), cast("Any", super())
+
+        def see(event: Any) -> bool:
+            if event.type in _ENDS:  # the tools run before the stream is closed
+                call.note(event, final=True)
+                call.end()
+            return True
+
+        await call.start()
+        async with aclosing(each(call, model.stream_response(**asked), see)) as events:
+            async for event in events:
+                yield event
+
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
+        if errors.budget_error(request.error) is not None:
+            return ModelRetryAdvice(suggested=False, reason="refused by a budget")
+        return super().get_retry_advice(request)
+
+
+def _held(model: Model, way: _Way) -> Model:
+    """A model of the same class and the same state, which holds."""
+    if isinstance(model, _HeldModel):
+        return model
+    made: Any = object.__new__(_subclass(_HeldModel, type(model), way))
+    made.__dict__ = model.__dict__  # whoever closes or inspects either one means both
+    return cast("Model", made)
+
+
+def _subclass(mixin: type[Any], kind: type[Any], way: _Way) -> type[Any]:
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (mixin, kind), {**names, "budgetware_way": way})
+
+
+def _call(model: _HeldModel, asked: Mapping[str, Any]) -> ModelCall:
+    way, settings = model.budgetware_way, asked["model_settings"]
+    extra = settings.extra_args or {}
+    call = ModelCall(
+        way.settings,
+        provider=way.provider,
+        model=getattr(model, "model", None),
+        prompt=_prompt(asked),
+        output_tokens=settings.max_tokens or extra.get("max_completion_tokens"),
+    )
+    client = getattr(model, "_client", None)
+    over_http = isinstance(model, _OVER_HTTP) and not isinstance(model, _OVER_SOCKET)
+    if over_http and isinstance(client, openai.AsyncOpenAI):
+        listen(client, call)
+    return call
+
+
+def _note_heard(call: ModelCall) -> None:
+    """Note the usage of an answer that came and was paid for, but was not to the SDK's liking."""
+    heard, call.heard = call.heard, None
+    if heard is not None and heard.is_success and heard.is_closed:
+
+        def look(answer: Any) -> bool:
+            call.note(answer, final=True)
+            return True
+
+        show(heard, look)
+
+
+def _prompt(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is sent, as it can be counted."""
+    schema: Any = asked["output_schema"]
+    return {
+        "instructions": asked["system_instructions"],
+        "input": asked["input"],
+        "tools": [_declared(tool) for tool in asked["tools"]],
+        "handoffs": [
+            (handoff.tool_name, handoff.tool_description, handoff.input_json_schema)
+            for handoff in asked["handoffs"]
+        ],
+        "schema": None if schema is None or schema.is_plain_text() else schema.json_schema(),
+    }
+
+
+def _declared(tool: Any) -> tuple[Any, ...]:
+    schema = tool.params_json_schema if isinstance(tool, FunctionTool) else None
+    return tool.name, getattr(tool, "description", None), schema
+
+
+class _HeldAgent(Agent[Any]):
+    """What an agent that holds does; the class of the agent itself comes after it."""
+
+    budgetware_way: ClassVar[_Way]
+
+    async def get_all_tools(self, run_context: Any) -> list[Any]:
+        _follow(self, self.budgetware_way)
+        tools = await super().get_all_tools(run_context)
+        return [_held_tool(tool, self.budgetware_way) for tool in tools]
+
+
+def _put(agent: Agent[Any], way: _Way) -> None:
+    """Make it an agent that holds, and those that it reaches."""
+    if not isinstance(agent, _HeldAgent):
+        agent.__class__ = _subclass(_HeldAgent, type(agent), way)
+        _follow(agent, way)
+
+
+def _follow(agent: Agent[Any], way: _Way) -> None:
+    """Wrap its own model, and the agents that it reaches; limits are its own."""
+    if isinstance(agent.model, Model):
+        agent.model = _held(agent.model, way)
+    below = replace(way, limits={}, name=None)
+    for other in agent.handoffs:
+        if isinstance(other, Agent):
+            _put(other, below)
+        else:
+            _follow_handoff(other, below)
+    for tool in agent.tools:
+        inner = _agent_of(tool)
+        if inner is not None:
+            _put(inner, below)
+
+
+def _follow_handoff(handoff: Handoff[Any, Any], way: _Way) -> None:
+    """Wrap whichever agent it hands over to."""
+    hand_over = handoff.on_invoke_handoff
+    if hasattr(hand_over, "budgetware_way"):
+        return
+
+    async def on_invoke_handoff(context: Any, arguments: str) -> Any:
+        agent = await hand_over(context, arguments)
+        _put(agent, way)
+        return agent
+
+    held: Any = update_wrapper(on_invoke_handoff, hand_over)
+    held.budgetware_way = way
+    handoff.on_invoke_handoff = held
+
+
+def _agent_of(tool: object) -> Agent[Any] | None:
+    """The agent that a tool runs, made by `Agent.as_tool`."""
+    agent = getattr(tool, "_agent_instance", None)
+    return agent if isinstance(agent, Agent) else None
+
+
+def _held_tool(tool: Any, way: _Way) -> Any:
+    """A copy of a tool that runs here, which holds; others as they are."""
+    if not isinstance(tool, FunctionTool | CustomTool) or hasattr(tool, "budgetware_way"):
+        return tool
+    made = cast("Any", copy.copy(tool))
+    body = getattr(made.on_invoke_tool, "_invoke_tool_impl", None)
+    if body is None:
+        made.on_invoke_tool = _held_body(tool, made.on_invoke_tool, way)
+    else:  # within the SDK's own invoker, which knows the arguments and tells of failures
+        made.on_invoke_tool = copy.copy(made.on_invoke_tool)
+        made.on_invoke_tool._invoke_tool_impl = _held_body(tool, body, way)
+    made.budgetware_way = way
+    return made
+
+
+def _held_body(tool: FunctionTool | CustomTool, body: Invoke, way: _Way) -> Invoke:
+    """What invokes a tool: it holds, runs `body`, and answers a refusal with its text."""
+    function = getattr(tool, "__wrapped__", body)
+    is_own = _tells_of_failures(tool)
+    is_typed = getattr(tool, "output_json_schema", None) is not None
+
+    async def invoke(context: Any, arguments: str) -> Any:
+        is_begun = False
+
+        async def run() -> Any:
+            nonlocal is_begun
+            is_begun = True
+            result = body(context, arguments)
+            return await result if isinstance(result, Awaitable) else result
+
+        try:
+            with errors.soft_termination():
+                if _agent_of(tool) is not None:
+                    async with _task_of(tool):
+                        return await run()
+                given = _parsed(arguments) if callable(way.tools) else arguments
+                amounts = amounts_of(way.tools, tool.name, given, function)
+                return await run_tool(amounts, tool.name, run)
+        except Refused as error:
+            if is_typed or (is_begun and is_own):
+                raise
+            return refusal_text(error)
+
+    return update_wrapper(invoke, body)
+
+
+def _tells_of_failures(tool: object) -> bool:
+    """Say whether it was given its own way to tell of what its function raises, or to raise it."""
+    if getattr(tool, "_use_default_failure_error_function", False):
+        return False
+    told = getattr(tool, "_failure_error_function", None)
+    return told is not agents.default_tool_error_function
+
+
+def _task_of(tool: object) -> AbstractAsyncContextManager[Any]:
+    """The task that a run of an agent as a tool is, where it has limits."""
+    agent = _agent_of(tool)
+    if not isinstance(agent, _HeldAgent) or not agent.budgetware_way.limits:
+        return nullcontext()
+    way = agent.budgetware_way
+    name = way.name or re.sub(r"[^A-Za-z0-9._:@-]+", "-", agent.name)[:128]
+    return task_budget(name, **way.limits)
+
+
+def _parsed(arguments: str) -> Any:
+    """The arguments as the model wrote them; the text itself where it is no JSON."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
