@@ -6,6 +6,7 @@ Not here: how they are reached, which is `litellm`; streams, which are `_litellm
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, Literal, cast
@@ -18,6 +19,8 @@ from budgetware.errors import BudgetExceeded
 from ._billing import Billing, status_of
 from ._model_calls import ModelCall
 from ._options import CallSettings
+
+_log = logging.getLogger("budgetware.integrations")
 
 PROMPTS: Final = {
     "completion": ("messages", "tools", "functions", "response_format"),
@@ -89,8 +92,8 @@ def _model_of(asked: Mapping[str, Any]) -> tuple[str | None, str]:
     try:
         base = asked.get("api_base") or asked.get("base_url")
         model, provider, _, _ = litellm.get_llm_provider(model, provider, base)
-    except Exception:  # noqa: BLE001 - LiteLLM will say so itself
-        pass
+    except Exception as error:
+        _log.debug("LiteLLM does not know who answers: %s", error)  # and will say so itself
     name = provider if isinstance(provider, str) else "litellm"
     return (model if isinstance(model, str) else None), _PROVIDERS.get(name, name)
 
@@ -131,9 +134,9 @@ class _Billing(Billing):
 
 
 def refusal(error: BudgetwareError) -> BudgetwareError:
-    """Make it an error of LiteLLM's, too, which a `Router` neither retries nor holds against a deployment.
+    """Make it an error of LiteLLM's, too, as no `Router` tries again or cools a deployment down for.
 
-    It stays what it was: `BudgetExceeded`, `BudgetTerminated`, any other; and a
+    It stays what it was: `BudgetExceeded`, `BudgetTerminated`, any other; and is a
     `litellm.BudgetExceededError` besides.
     """
     if isinstance(error, litellm.BudgetExceededError):

@@ -22,8 +22,8 @@ model's dearest rate. One reservation stands for all attempts of `num_retries`. 
 cache holds nothing. For a `dspy.Tool` `{"calls": 1}`; say otherwise by `tools=`; `@budgeted`
 functions hold for themselves, as tools of ReAct, too.
 
-**What is settled.** The usage that the LM reports, as `dspy.track_usage` counts it, which goes on to
-count. Streams ask for usage by themselves; the chunk that LiteLLM makes of it is kept from you.
+**What is settled.** The usage that the LM reports, as `dspy.track_usage` counts it, which counts on
+as before. Streams ask for usage by themselves; the chunk that LiteLLM makes of it is kept from you.
 Where none was reported, what was held is charged, as it is after a cancellation. An error that the
 provider answered with charges nothing; a timeout does, since the answer may have been made.
 
@@ -261,7 +261,7 @@ def _is_cached(lm: Any, asked: Mapping[str, Any], *, asynchronous: bool) -> bool
         )
         key = call.key(lm, asynchronous) if call.cache else None
         return key is not None and dspy.cache.get(key, IGNORED_CACHE_KEYS) is not None
-    except Exception:  # noqa: BLE001 - the call itself will say what is wrong with it
+    except Exception:  # the call itself will say what is wrong with it
         return False
 
 

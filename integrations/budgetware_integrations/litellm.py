@@ -66,7 +66,7 @@ from ._model_calls import ModelCall, current_call
 from ._options import CallSettings, Options
 from ._requirements import require
 
-require("litellm", "1.80", "2")
+require("litellm", "1.100", "2")
 
 import litellm  # noqa: E402
 from litellm.integrations.custom_logger import CustomLogger  # noqa: E402

@@ -64,7 +64,7 @@ from ._tool_calls import (
     run_tool_sync,
 )
 
-require("smolagents", "1.20", "2")
+require("smolagents", "1.26", "2")
 
 from smolagents import (  # noqa: E402
     ChatMessage,
@@ -289,8 +289,10 @@ def _may_spend(tool: object) -> bool:
 
 
 class _Carrier:
-    """The context of a run, for calls in another thread: the same one for all, so that what a call
-    has learnt of it, the next one knows."""
+    """The context of a run, for calls in another thread.
+
+    The same one for all of them, so that the second refusal knows of the first.
+    """
 
     def __init__(self) -> None:
         self._context = copy_context()

@@ -28,7 +28,7 @@ from budgetware.errors import UnknownPrice, budget_error
 from budgetware_integrations.strands import budget
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
-from tests.integrations.subjects.strands import search
+from tests.integrations.subjects.strands import search, streams_let_go
 
 NEEDS = "strands-agents"
 
@@ -326,13 +326,14 @@ async def test_a_run_of_its_own_limits_that_is_left_early_is_charged(
     provider: Provider, model: Any
 ) -> None:
     agent = budget(agent_of(model("pause")), limits={"calls": 10})
-    async with task_budget(tokens=1_000_000) as paid:
-        async with aclosing(agent.stream_async("Hi.")) as events:  # type: ignore[type-var]
-            async for event in events:
-                if event.get("data"):
-                    break
-        with anyio.fail_after(20):
-            while paid.snapshot()["tokens"].reserved:
-                await anyio.sleep(0)
+    with streams_let_go():
+        async with task_budget(tokens=1_000_000) as paid:
+            events: Any = agent.stream_async("Hi.")
+            async with aclosing(events):
+                async for event in events:
+                    if event.get("data"):
+                        break
+            await to_thread.run_sync(provider.wait_for, 1, "hung up")
     held = paid.snapshot()["tokens"]
     assert held.spent == held.assumed > 64
+    assert held.reserved == 0

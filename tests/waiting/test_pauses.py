@@ -130,6 +130,9 @@ async def test_refusals_in_a_row_end_a_task_that_spins(service: QuotaService) ->
 
 async def test_a_draw_of_nothing_passes(service: QuotaService) -> None:
     service.define(Resource("api", Rate(60, "minute"), enforcement="reject"))
+    async with reserve("api", 0) as nothing:
+        nothing.pause(10)
+    assert service.resource("api").paused_seconds == 0.0
     service.pause("api", 10)
     async with reserve("api", 0):
         pass

@@ -1,8 +1,8 @@
 """Agents of Strands, with its model provider for OpenAI (strands-agents)."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from strands import Agent, tool
@@ -50,16 +50,25 @@ class Agents:
         return await self.agent(model, tools=[search]).invoke_async("Search for ever.")
 
 
-@asynccontextmanager
-async def opened(url: str, budgeted: bool) -> AsyncIterator[Agents]:
-    # Strands closes its spans in another context, where a stream is left early. OpenTelemetry logs
-    # that, pytest keeps what is logged, and with its frames the stream itself.
+@contextmanager
+def streams_let_go() -> Iterator[None]:
+    """Have streams that are left early closed.
+
+    Strands closes its spans in another context then. OpenTelemetry logs that, pytest keeps what is
+    logged, and with its frames the stream itself.
+    """
     log = logging.getLogger("opentelemetry.context")
     was_disabled, log.disabled = log.disabled, True
     try:
-        yield Agents(url, budgeted)
+        yield
     finally:
         log.disabled = was_disabled
+
+
+@asynccontextmanager
+async def opened(url: str, budgeted: bool) -> AsyncIterator[Agents]:
+    with streams_let_go():
+        yield Agents(url, budgeted)
 
 
 SUBJECT = Subject(
