@@ -70,14 +70,31 @@ class Billing:
     It holds no call: whoever holds a reservation would keep it from being collected.
     """
 
-    __slots__ = ("is_sent",)
+    __slots__ = ("_is_answered", "_is_owed", "is_sent")
 
     def __init__(self) -> None:
         self.is_sent = True
         """False, where it is known that nothing went out: then every failure is free."""
+        self._is_answered = True
+        self._is_owed = False
+
+    def sending(self) -> None:
+        """Note that an attempt goes out. An earlier one without an answer may be billed."""
+        self._is_owed = self._is_owed or not self._is_answered
+        self._is_answered = False
+        self.is_sent = True
+
+    def answered(self, status: int) -> None:
+        """Note the answer to an attempt."""
+        self._is_answered = True
+        self._is_owed = self._is_owed or status in BILLED_STATUSES
 
     def __call__(self, error: Exception) -> Literal["charge", "release"]:
-        return outcome_of_error(error) if self.is_sent else "release"
+        if not self.is_sent:
+            return "release"
+        if self._is_owed and self._is_answered:  # else all of them may have failed as this one
+            return "charge"
+        return outcome_of_error(error)
 
 
 class StreamError(Exception):

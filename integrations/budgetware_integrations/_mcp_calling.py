@@ -20,9 +20,8 @@ from budgetware.propagation import extract_meta, inject_meta
 
 from ._billing import is_free
 from ._mcp_meta import BUDGET_KEY, limits_meta, never_ran, read_charged
-from ._mcp_serving import call_name
 from ._requests import Policy
-from ._tool_calls import ONE_CALL, Amounts, ToolAmounts, amounts_of
+from ._tool_calls import ONE_CALL, Amounts, ToolAmounts, amounts_of, call_name
 
 T = TypeVar("T")
 Meta = Mapping[str, Any] | None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
@@ -32,14 +31,13 @@ from budgetware.propagation import extract_meta, inject_meta
 
 from ._mcp_meta import BUDGET_KEY, never_ran, read_limits, refused_meta, report
 from ._requests import Policy, RequestTasks
-from ._tool_calls import ONE_CALL, Amounts, Refused, ToolAmounts, amounts_of
+from ._tool_calls import ONE_CALL, Amounts, Refused, ToolAmounts, amounts_of, call_name
 
 T = TypeVar("T")
 Asker = Callable[[Any], "str | Awaitable[str | None] | None"]
 
 _RETURNS_IN: Final = "10m"
 """How long a client may take to fetch what its token has left."""
-_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._:@-]")
 
 _log = logging.getLogger("budgetware.integrations")
 
@@ -267,8 +265,3 @@ def _given_back(token: QuotaToken | None) -> str | None:
     except (QuotaTokenError, BudgetExceeded):
         token.close()
         return None
-
-
-def call_name(name: object) -> str:
-    """The name of a tool as reservations have it; clients may send any."""
-    return _NOT_IN_NAMES.sub("_", str(name)[:128]) or "tool"

@@ -237,7 +237,7 @@ def show(response: Any, look: Look) -> None:
 def _on_request(_request: Any) -> None:
     call = current_call()
     if call is not None:
-        call.billing.is_sent = True
+        call.billing.sending()
 
 
 async def _on_request_async(request: Any) -> None:
@@ -248,6 +248,7 @@ def _on_response(response: Any) -> None:
     call = current_call()
     if call is not None:
         call.heard = response
+        call.billing.answered(response.status_code)
         call.signal(response.status_code, response.headers)
 
 

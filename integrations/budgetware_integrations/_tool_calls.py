@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from budgetware import (
     BudgetExceeded,
@@ -21,6 +22,8 @@ Amounts: TypeAlias = Mapping[str, Any]
 ToolAmounts: TypeAlias = Amounts | Callable[[str, Any], Amounts | None] | None
 """What a call of a tool holds: amounts by dimension, for all tools; a callable of the name and the
 arguments of a tool, which answers None where it costs nothing; or None, for none of them does."""
+
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._:@-]")
 
 ONE_CALL: Amounts = {"calls": 1}
 
@@ -65,7 +68,7 @@ async def run_tool(
     """
     if not amounts:
         return await call()
-    async with reserve(kind="tool", name=name, on_error=_outcome(free), **amounts):
+    async with reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts):
         return await call()
 
 
@@ -79,8 +82,13 @@ def run_tool_sync(
     """Do the same in sync code."""
     if not amounts:
         return call()
-    with reserve(kind="tool", name=name, on_error=_outcome(free), **amounts):
+    with reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts):
         return call()
+
+
+def call_name(name: object) -> str:
+    """The name of a tool as reservations have it; models and clients may send any."""
+    return _NOT_IN_NAMES.sub("_", str(name)[:128]) or "tool"
 
 
 def _outcome(

@@ -59,7 +59,15 @@ from ._requirements import require
 from ._streams import each
 from ._subclasses import Method, subclass
 from ._task_names import task_name
-from ._tool_calls import ONE_CALL, Refused, ToolAmounts, amounts_of, ends_run, refusal_text
+from ._tool_calls import (
+    ONE_CALL,
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    call_name,
+    ends_run,
+    refusal_text,
+)
 
 require("google-adk", "2.10", "3")
 
@@ -272,7 +280,7 @@ class BudgetPlugin(BasePlugin):
         try:
             with errors.soft_termination():
                 held = await reserve(
-                    kind="tool", name=tool.name, expires_in=LONGEST_CALL, **amounts
+                    kind="tool", name=call_name(tool.name), expires_in=LONGEST_CALL, **amounts
                 )
         except Refused as error:
             return _refusal(error, tool_context)

@@ -49,7 +49,6 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Final, TypeVar, Unpack
 
 from ._billing import StreamError
@@ -57,7 +56,7 @@ from ._gemini_wire import Asked, CacheSizes, note, read_request, signal
 from ._model_calls import ModelCall, current_call
 from ._options import CallSettings, Options
 from ._requirements import require
-from ._subclasses import subclass
+from ._subclasses import Maker, subclass
 
 require("google-genai", "2.0", "4", extra="google-genai")
 
@@ -84,18 +83,16 @@ def wrap(client: C, *, provider: str | None = None, **options: Unpack[Options]) 
     if not isinstance(client, genai.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a google.genai.Client")
     sender: Any = client._api_client  # pyright: ignore[reportPrivateUsage] - nothing else sends
-    way = _Way(CallSettings(**options), provider)
-    subclass(sender, {name: partial(make, way=way) for name, make in _MAKERS.items()})
+    subclass(sender, _Way(CallSettings(**options), provider).methods())
     return client
 
 
 def instrument(*, provider: str | None = None, **options: Unpack[Options]) -> None:
     """Make all clients of the process hold for their calls, made before or after. Twice is once."""
     uninstrument()
-    way = _Way(CallSettings(**options), provider)
-    for name, make in _MAKERS.items():
+    for name, make in _Way(CallSettings(**options), provider).methods().items():
         _originals[name] = getattr(_KIND, name)
-        setattr(_KIND, name, make(_originals[name], way))
+        setattr(_KIND, name, make(_originals[name]))
 
 
 def uninstrument() -> None:
@@ -112,6 +109,14 @@ class _Way:
     settings: CallSettings
     provider: str | None
     caches: CacheSizes = field(default_factory=CacheSizes)
+
+    def methods(self) -> dict[str, Maker]:
+        """Methods of what lies between the client and HTTP, each made of the one it had."""
+
+        def bound(make: Callable[[Any, _Way], Any]) -> Maker:
+            return lambda original: make(original, self)
+
+        return {name: bound(make) for name, make in _MAKERS.items()}
 
     def call_of(self, sender: Any, sent: _Sent) -> tuple[ModelCall, Asked] | None:
         """The call that holds for a request; None where it is free, or another adapter holds."""
@@ -333,4 +338,3 @@ _MAKERS: Final[Mapping[str, Callable[[Any, _Way], Any]]] = {
     "_request_once": _request_once,
     "_async_request_once": _async_request_once,
 }
-"""The methods of what lies between the client and HTTP, each made of the one it had."""

@@ -25,7 +25,7 @@ when asked: it is asked for, and the extra chunk is kept from you (`include_usag
 request alone, for servers that know no `stream_options`). Where nothing was reported, as after a
 stream that was left early or a response in the background, what was held is charged. A status of
 an error, or a connection that was never made, charges nothing; a timeout does, since the answer
-may have been made. Of several attempts, the last decides.
+may have been made, and so does an attempt before the last one that got no answer.
 
 **When there is not enough**, the call raises `BudgetExceeded` (or waits, or ends the task, by the
 policy) and nothing is sent. A 429, or a rate limit of which nothing is left, pauses the resources

@@ -56,7 +56,7 @@ from ._stainless import listen, show
 from ._streams import each
 from ._tool_calls import ONE_CALL, Refused, ToolAmounts, amounts_of, refusal_text, run_tool
 
-require("openai-agents", "0.20", "1")
+require("openai-agents", "0.22", "1")
 
 import agents  # noqa: E402
 import openai  # noqa: E402

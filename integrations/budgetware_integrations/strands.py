@@ -52,7 +52,15 @@ from ._model_calls import LONGEST_CALL, ModelCall
 from ._options import CallSettings, Options
 from ._requirements import require
 from ._streams import each
-from ._tool_calls import ONE_CALL, Amounts, Refused, ToolAmounts, amounts_of, refusal_text
+from ._tool_calls import (
+    ONE_CALL,
+    Amounts,
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    call_name,
+    refusal_text,
+)
 
 require("strands-agents", "1.60", "2", extra="strands")
 
@@ -199,7 +207,7 @@ def _hold_tools(tools: ToolAmounts) -> Any:
 
 
 async def _reserve_tool(name: str, amounts: Amounts) -> Reservation:
-    return await reserve(kind="tool", name=name, expires_in=LONGEST_CALL, **amounts)
+    return await reserve(kind="tool", name=call_name(name), expires_in=LONGEST_CALL, **amounts)
 
 
 def _refused(context: ExecuteToolContext, refusal: Exception) -> ToolResultEvent:

@@ -74,6 +74,22 @@ def test_what_was_never_sent_is_free_whatever_failed() -> None:
     assert billing(TimeoutError()) == "release"
 
 
+def test_an_attempt_without_an_answer_is_charged_whatever_the_next_one_says() -> None:
+    billing = Billing()
+    billing.sending()
+    billing.sending()
+    billing.answered(429)
+    assert billing(WithStatus(429)) == "charge"
+
+
+def test_attempts_that_all_failed_alike_book_what_the_last_one_says() -> None:
+    billing = Billing()
+    for _ in range(3):
+        billing.sending()
+    assert billing(ConnectionRefusedError()) == "release"
+    assert billing(TimeoutError()) == "charge"
+
+
 def test_a_status_is_a_number_of_http() -> None:
     assert status_of(WithStatus(99)) is None
     assert status_of(WithStatus(599)) == 599

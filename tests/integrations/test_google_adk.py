@@ -31,6 +31,7 @@ from budgetware import (
     task_budget,
 )
 from budgetware.errors import InvalidAmount, UnknownPrice
+from budgetware_integrations import google_genai
 from budgetware_integrations.google_adk import BudgetPlugin, wrap, wrap_agent, wrap_model
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -385,6 +386,16 @@ async def test_a_runner_is_wrapped_once(gemini: Any) -> None:
     async with task_budget(calls=9) as budget:
         await events_of(runner)
     assert budget.spent("calls") == 1
+
+
+async def test_a_client_that_holds_below_a_model_holds_nothing_more(
+    gemini: Any, provider: Provider
+) -> None:
+    model = gemini("echo")
+    google_genai.wrap(model.client)
+    async with task_budget(calls=9) as budget:
+        await events_of(wrap(InMemoryRunner(agent=agent_of(model))))
+    assert (budget.spent("calls"), budget.spent("tokens")) == (1, provider.tokens)
 
 
 @pytest.mark.parametrize("entry", [wrap, wrap_model, lambda x: wrap_agent(x, limits={"calls": 1})])

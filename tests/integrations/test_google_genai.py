@@ -26,6 +26,7 @@ from budgetware import (
 )
 from budgetware.errors import UnknownPrice
 from budgetware_integrations.google_genai import instrument, uninstrument, wrap
+from budgetware_integrations.httpx import wrap as budgeted_http
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
 
@@ -311,6 +312,16 @@ def test_a_client_is_wrapped_once(provider: Provider) -> None:
     with task_budget(calls=10) as budget:
         client.models.generate_content(model="echo", contents="Why?")
     assert budget.spent("calls") == 1
+
+
+def test_a_transport_below_a_wrapped_client_holds_nothing_more(provider: Provider) -> None:
+    with budgeted_http(httpx.Client()) as below:
+        options = types.HttpOptions(base_url=provider.url, httpx_client=below)
+        client = wrap(genai.Client(api_key="k", http_options=options))
+        with task_budget(calls=9) as budget:
+            client.models.generate_content(model="echo", contents="Why?")
+            assert below.get(provider.url).status_code == 200
+    assert budget.spent("calls") == 2
 
 
 def test_what_is_no_client_is_refused() -> None:

@@ -214,7 +214,7 @@ async def test_a_request_that_is_cancelled_is_a_call_that_was_made(http: Any, we
 async def test_a_timeout_is_a_call_that_was_made(http: Any, web: Web) -> None:
     async with client_of(http, web) as client, task_budget(calls=9) as budget:
         with pytest.raises(http.ReadTimeout):
-            await client.get("/hold", timeout=0.01)
+            await client.get("/hold", timeout=http.Timeout(None, read=0.01))
     assert budget.spent("calls") == 1
 
 
