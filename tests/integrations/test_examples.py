@@ -9,13 +9,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import pytest
 
-from tests.integrations.provider import Provider
+from tests.integrations.provider import serve
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "integrations" / "budgetware_integrations"
@@ -49,27 +52,43 @@ def promised(path: Path) -> str:
     return dedent(after.split("\n\n", 1)[0]).rstrip() + "\n"
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_program_prints_what_it_says(path: Path, provider: Provider, tmp_path: Path) -> None:
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in an empty folder, beside a provider of its own."""
     environment = {name: value for name, value in os.environ.items() if name[:4] != "OTEL"}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
-        "OPENAI_BASE_URL": f"{provider.url}/v1",
-        "OPENAI_API_BASE": f"{provider.url}/v1",
-        "ANTHROPIC_BASE_URL": provider.url,
-        "GOOGLE_GEMINI_BASE_URL": provider.url,
-        "OPENAI_API_KEY": "k",
-        "ANTHROPIC_API_KEY": "k",
-        "GEMINI_API_KEY": "k",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "CREWAI_DISABLE_TELEMETRY": "true",
-        "OPENAI_AGENTS_DISABLE_TRACING": "1",
-    }
     environment.pop("BUDGETWARE_MANIFEST", None)
-    command = [sys.executable, str(path)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    with serve() as provider, TemporaryDirectory() as folder:
+        environment |= {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "integrations")]),
+            "OPENAI_BASE_URL": f"{provider.url}/v1",
+            "OPENAI_API_BASE": f"{provider.url}/v1",
+            "ANTHROPIC_BASE_URL": provider.url,
+            "GOOGLE_GEMINI_BASE_URL": provider.url,
+            "OPENAI_API_KEY": "k",
+            "ANTHROPIC_API_KEY": "k",
+            "GEMINI_API_KEY": "k",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "CREWAI_DISABLE_TELEMETRY": "true",
+            "OPENAI_AGENTS_DISABLE_TRACING": "1",
+        }
+        command = [sys.executable, str(path)]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[Path, Future[subprocess.CompletedProcess[str]]]]:
+    """All of them at once, as many as there are processors: most of it is importing."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {path: pool.submit(run, path) for path in PROGRAMS}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+@pytest.mark.timeout(180)
+def test_program_prints_what_it_says(
+    path: Path, runs: dict[Path, Future[subprocess.CompletedProcess[str]]]
+) -> None:
+    done = runs[path].result()
     assert done.returncode == 0, done.stderr
     assert done.stdout == promised(path), done.stderr
 
