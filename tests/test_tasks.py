@@ -252,6 +252,7 @@ def test_what_a_child_spends_counts_in_every_ancestor() -> None:
         with task_budget("c", tokens=30) as c:
             spend(tokens=20)
             assert (c.path, a.path) == ("a/b/c", "a")
+            assert (c.parent, b.parent, a.parent) == (b, a, None)
         assert [task.spent("tokens") for task in (a, b, c)] == [20, 20, 20]
 
 

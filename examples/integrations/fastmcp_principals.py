@@ -6,7 +6,7 @@ It prints:
 
     alice: 4
     alice: 9
-    alice: Not run, for the budget: principal 'alice' has 0 of 2 calls left, 1 requested
+    alice: Refused by the budget: principal 'alice' has 0 of 2 calls left, 1 requested
     alice may try again in 30 minutes
     bob: 16
 """

@@ -8,7 +8,7 @@ It prints:
     Rivers flow to the sea.
     the server charged 2 calls and 16 tokens
     2984 of 3000 tokens are left
-    Not run, for the budget: budget 'caller' has 200 of 200 tokens left, 4110 requested
+    Refused by the budget: budget 'caller' has 200 of 200 tokens left, 4110 requested
     2984 of 3000 tokens are left
 """
 

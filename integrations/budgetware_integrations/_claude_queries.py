@@ -94,7 +94,7 @@ class QuerySpending:
         session = self._session
         if isinstance(message, _sdk.AssistantMessage):
             identity = message.message_id or message.uuid or str(id(message))
-            session.step(identity, message.model, message.usage)
+            session.step(identity, message.model, message.usage, _written_in(message))
             await self._extend()
         elif isinstance(message, _sdk.ConversationResetMessage):
             session.reset()
@@ -183,6 +183,16 @@ class QuerySpending:
             settle(used)
         except BudgetwareError as error:
             _log.warning("usage of a query was not booked: %s", error)
+
+
+def _written_in(message: Any) -> int:
+    """About how many tokens of the answer a message has."""
+    parts = [
+        getattr(block, name, None)
+        for block in message.content
+        for name in ("text", "thinking", "input")
+    ]
+    return estimate_tokens(parts)
 
 
 def most_usd(options: Any) -> Decimal | None:

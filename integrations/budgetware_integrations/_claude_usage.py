@@ -1,7 +1,8 @@
 """What a session of Claude Code has used so far, as its messages tell. Not here: who pays for it.
 
-A result reports `model_usage` and `total_cost_usd` of the whole session, subagents included; each
-message of the assistant tells of one call of a model, and several with one id tell of the same.
+A result reports `model_usage` and `total_cost_usd` of the whole session, subagents included. A
+message of the assistant tells of one call of a model, and several with one id tell of the same:
+of its prompt in full, of its answer what was counted when it began. So that is estimated.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class SessionUsage:
     model: str | None = None
     """The model that the latest answer came from."""
     _steps: dict[str, Usage] = field(default_factory=dict[str, Usage])
+    _written: dict[str, int] = field(default_factory=dict[str, int])
     _told: _Totals = field(default_factory=_Totals)
     _before: _Totals = field(default_factory=_Totals)
     _carried: _Totals = field(default_factory=_Totals)
@@ -47,19 +49,21 @@ class SessionUsage:
     def mark(self) -> None:
         """Count from here on."""
         self._steps.clear()
+        self._written.clear()
         told, before = self._told, self._before
         usd = before.usd if told.usd is None else told.usd
         self._before = _Totals(told.usage or before.usage, usd)
         self._told = _Totals()
         self._carried = _Totals()
 
-    def step(self, identity: str, model: str, reported: object) -> None:
-        """Take in what one call of a model has used so far."""
+    def step(self, identity: str, model: str, reported: object, written_tokens: int) -> None:
+        """Take in what one call of a model has used so far, and how much of it is written here."""
         self.model = model
         usage = read_usage(reported)
         if usage is not None:
             earlier = self._steps.get(identity)
             self._steps[identity] = usage if earlier is None else earlier.highest(usage)
+            self._written[identity] = self._written.get(identity, 0) + written_tokens
 
     def result(self, by_model: object, reported: object, usd: object) -> None:
         """Take in a result: the totals of the session, by model; without these, what it adds."""
@@ -68,6 +72,9 @@ class SessionUsage:
         if usage is None and turn is not None:
             so_far = self._told.usage or self._before.usage
             usage = _plain(turn) if so_far is None else so_far + _plain(turn)
+        if usage is not None:  # it tells of all those steps
+            self._steps.clear()
+            self._written.clear()
         self._told = _Totals(usage or self._told.usage, _dollars(usd))
 
     def reset(self) -> None:
@@ -79,17 +86,16 @@ class SessionUsage:
 
     @property
     def has_steps(self) -> bool:
-        """Whether a model has answered since the mark."""
+        """Whether a model has answered that no result has told of."""
         return bool(self._steps)
 
     @property
     def used(self) -> Usage | None:
         """What was used since the mark; None where nothing was reported."""
-        steps: Usage | None = None
-        for usage in self._steps.values():
-            steps = _plus(steps, _plain(usage))
-        told = _plus(self._carried.usage, self._since().usage)
-        used = steps if told is None else told if steps is None else told.highest(steps)
+        used = _plus(self._carried.usage, self._since().usage)
+        for identity, usage in self._steps.items():
+            unsaid = self._written[identity] - usage.amounts()["output_tokens"]
+            used = _plus(used, _plain(usage) + Usage(output_tokens=max(unsaid, 0)))
         return None if used is None else replace(used, model=self.model, provider="anthropic")
 
     @property

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final, Literal, cast
 
 import litellm
+from litellm.exceptions import BudgetExceededError
 
 from budgetware import BudgetwareError
 from budgetware.errors import BudgetExceeded
@@ -29,6 +30,9 @@ PROMPTS: Final = {
     "embedding": ("input",),
 }
 """The functions that call models, without the `a` of the async ones, and what they send."""
+
+NAMES: Final = tuple(prefix + name for name in PROMPTS for prefix in ("", "a"))
+"""All of them."""
 
 _MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _POSITIONS: Final = {"aembedding": "embedding", "atext_completion": "text_completion"}
@@ -120,6 +124,41 @@ def tell_limits(call: ModelCall, result: Any) -> None:
         call.signal(status or 0, lower)
 
 
+async def start(call: ModelCall) -> None:
+    """Hold; what is refused is refused in LiteLLM's way."""
+    try:
+        await call.start()
+    except BudgetwareError as error:
+        raise refusal(error) from error
+
+
+def start_sync(call: ModelCall) -> None:
+    """Do the same in sync code."""
+    try:
+        call.start_sync()
+    except BudgetwareError as error:
+        raise refusal(error) from error
+
+
+def asking(
+    name: str, asked: Mapping[str, Any], named: dict[str, Any], *, include_usage: bool
+) -> tuple[dict[str, Any], bool]:
+    """Return the keywords to send, asking for usage; and whether the caller did not ask for it."""
+    options = asked.get("stream_options")
+    is_told = isinstance(options, Mapping) and options.get("include_usage") is True
+    if not (include_usage and asked.get("stream") and "completion" in name) or is_told:
+        return named, False
+    if options is not None and "stream_options" not in named:
+        return named, False
+    return {**named, "stream_options": {**(options or {}), "include_usage": True}}, True
+
+
+def fail(call: ModelCall, error: BaseException) -> None:
+    """Settle a call that failed."""
+    tell_limits(call, error)
+    call.end(error)
+
+
 class _Billing(Billing):
     """`has_begun`: the first of a stream has come; from then on nothing is free."""
 
@@ -134,20 +173,22 @@ class _Billing(Billing):
 
 
 def refusal(error: BudgetwareError) -> BudgetwareError:
-    """Make it an error of LiteLLM's, too, as no `Router` tries again or cools a deployment down for.
+    """Make it an error of LiteLLM's, too, for which no `Router` tries again or cools down.
 
     It stays what it was: `BudgetExceeded`, `BudgetTerminated`, any other; and is a
     `litellm.BudgetExceededError` besides.
     """
-    if isinstance(error, litellm.BudgetExceededError):
+    if isinstance(error, BudgetExceededError):
         return error
-    kind = _refusal_type(type(error))
+    plain: Any = type(error)
+    kind = _refusal_type(plain)
     made = kind.__new__(kind)
     made.args = error.args
-    is_short = isinstance(error, BudgetExceeded)
-    limit = float(error.limit or 0) if is_short else 0.0
-    spent = limit - float(error.available) if is_short else 0.0
-    litellm.BudgetExceededError.__init__(made, max(spent, 0.0), limit, message=str(error))
+    limit = spent = 0.0
+    if isinstance(error, BudgetExceeded):
+        limit = float(error.limit or 0)
+        spent = max(limit - float(error.available), 0.0)
+    BudgetExceededError.__init__(made, spent, limit, message=str(error))
     made.args = error.args
     made.__dict__.update(error.__dict__)
     made.plain = error
@@ -155,7 +196,7 @@ def refusal(error: BudgetwareError) -> BudgetwareError:
 
 
 @cache
-def _refusal_type(kind: type[BudgetwareError]) -> Any:
+def _refusal_type(kind: Any) -> Any:
     def reduce(self: Any) -> tuple[Callable[[BudgetwareError], BudgetwareError], tuple[Any]]:
         return refusal, (self.plain,)
 
@@ -165,4 +206,4 @@ def _refusal_type(kind: type[BudgetwareError]) -> Any:
         "__doc__": kind.__doc__,
         "__reduce__": reduce,
     }
-    return type(kind.__name__, (kind, litellm.BudgetExceededError), body)
+    return type(kind.__name__, (kind, BudgetExceededError), body)

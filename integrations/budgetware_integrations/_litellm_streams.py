@@ -24,7 +24,8 @@ def watch(stream: Any, call: ModelCall, *, hides_usage: bool) -> Any:
         stream.send_stream_usage = False
         stream.stream_options = None
     stream._budgetware = _Watched(call)
-    stream.__class__ = _watching(type(stream))
+    kind: Any = type(stream)
+    stream.__class__ = _watching(kind)
     return stream
 
 
@@ -71,14 +72,24 @@ class _Watched:
 
 
 @cache
-def _watching(kind: type[Any]) -> type[Any]:
+def _watching(kind: Any) -> type[Any]:
     """A subclass of a class of streams, by the same name, that tells of what it does."""
+    makers = {"__next__": _step, "__anext__": _step_async, "aclose": _aclose}
+    body: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    for name, make in makers.items():
+        original = getattr(kind, name, None)
+        if original is not None:
+            body[name] = make(original)
+    body["__del__"] = _collected(getattr(kind, "__del__", None))
+    return type(kind.__name__, (kind,), body)
 
+
+def _step(original: Any) -> Any:
     def step(self: Any) -> Any:
         watched: _Watched = self._budgetware
         try:
             with watched.call.inside():
-                item = kind.__next__(self)
+                item = original(self)
         except StopIteration:
             watched.over(self)
             raise
@@ -88,11 +99,15 @@ def _watching(kind: type[Any]) -> type[Any]:
         watched.look(self, item)
         return item
 
-    async def step_async(self: Any) -> Any:
+    return step
+
+
+def _step_async(original: Any) -> Any:
+    async def step(self: Any) -> Any:
         watched: _Watched = self._budgetware
         try:
             with watched.call.inside():
-                item = await kind.__anext__(self)
+                item = await original(self)
         except StopAsyncIteration:
             watched.over(self)
             raise
@@ -102,21 +117,21 @@ def _watching(kind: type[Any]) -> type[Any]:
         watched.look(self, item)
         return item
 
+    return step
+
+
+def _aclose(original: Any) -> Any:
     async def aclose(self: Any) -> None:
         self._budgetware.cut(self, GeneratorExit())
-        await kind.aclose(self)
+        await original(self)
 
+    return aclose
+
+
+def _collected(original: Any) -> Any:
     def collected(self: Any) -> None:
         self._budgetware.call.end(GeneratorExit())
-        if hasattr(kind, "__del__"):
-            kind.__del__(self)
+        if original is not None:
+            original(self)
 
-    body: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    body["__del__"] = collected
-    if hasattr(kind, "__next__"):
-        body["__next__"] = step
-    if hasattr(kind, "__anext__"):
-        body["__anext__"] = step_async
-    if hasattr(kind, "aclose"):
-        body["aclose"] = aclose
-    return type(kind.__name__, (kind,), body)
+    return collected

@@ -96,7 +96,7 @@ class ModelCall:
             self._amounts = self._estimate(prompt, output_tokens, answers)
 
     def _estimate(self, prompt: object, output: object, answers: object) -> dict[str, Any]:
-        tokens_in = 0 if prompt is None else self.settings.count_tokens(prompt)
+        tokens_in = 0 if prompt is None else self.settings.count(prompt)
         tokens_out = 0
         if self.kind != "embeddings":
             most = _positive(output) or self.settings.default_output_tokens

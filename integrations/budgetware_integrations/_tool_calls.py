@@ -11,10 +11,11 @@ from budgetware import (
     BudgetExceeded,
     BudgetTerminated,
     BudgetwareError,
+    budgeted,
     current_budget,
     reserve,
 )
-from budgetware.errors import soft_termination
+from budgetware.errors import ConfigurationError, soft_termination
 
 T = TypeVar("T")
 
@@ -38,6 +39,27 @@ def charges_itself(function: object) -> bool:
             return True
         function = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
     return False
+
+
+def checked_tools(tools: Any) -> ToolAmounts:
+    """Return what calls of tools hold, or raise.
+
+    Raises:
+        ConfigurationError: it is neither amounts by dimension, nor a callable, nor None.
+        InvalidAmount: an amount cannot be, or a dimension is not known.
+    """
+    if isinstance(tools, Mapping):
+        for dim in cast("Mapping[object, object]", tools):
+            if not isinstance(dim, str):
+                raise ConfigurationError(f"tools={tools!r}: name dimensions, as in {{'calls': 1}}")
+        if tools:
+            budgeted(**cast("Amounts", tools))(lambda: None)
+    elif tools is not None and not callable(tools):
+        raise ConfigurationError(
+            f"tools={tools!r}: give amounts such as {{'calls': 1}}, a callable of the name and the "
+            "arguments of a tool, or None"
+        )
+    return cast("ToolAmounts", tools)
 
 
 def amounts_of(
@@ -68,8 +90,11 @@ async def run_tool(
     """
     if not amounts:
         return await call()
-    async with reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts):
-        return await call()
+    held = reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts)
+    async with held as reservation:
+        result = await call()
+        reservation.commit()
+    return result
 
 
 def run_tool_sync(
@@ -82,8 +107,11 @@ def run_tool_sync(
     """Do the same in sync code."""
     if not amounts:
         return call()
-    with reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts):
-        return call()
+    held = reserve(kind="tool", name=call_name(name), on_error=_outcome(free), **amounts)
+    with held as reservation:
+        result = call()
+        reservation.commit()
+    return result
 
 
 def call_name(name: object) -> str:
@@ -114,7 +142,7 @@ def ends_run(error: BaseException) -> bool:
 
 def refusal_text(error: BaseException) -> str:
     """What a model reads in place of a tool's result."""
-    return f"Not run, for the budget: {error}"
+    return f"Refused by the budget: {error}"
 
 
 def is_async(function: object) -> bool:

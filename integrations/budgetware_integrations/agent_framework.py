@@ -61,7 +61,7 @@ from ._tool_calls import (
     run_tool,
 )
 
-require("agent-framework-core", "1.20", "2", extra="agent-framework")
+require("agent-framework-core", "1.21", "2", extra="agent-framework")
 
 from agent_framework import (  # noqa: E402
     AgentContext,

@@ -33,7 +33,8 @@ adds the hooks and no more.
 **A query is a task** with `query(..., limits={"usd": "0.25"}, name="search")`.
 
 Limits: Claude Code may overrun `max_budget_usd` by one turn, and the tokens by one answer; both are
-booked. Quotas of principals are not told to it. The hooks of a client pay from the task in which it
+booked. While it is being stopped it may make a call or two more, which nobody tells of. Quotas of
+principals are not told to it. The hooks of a client pay from the task in which it
 was connected, its queries from that in which they were sent. Works on asyncio and trio.
 """
 
@@ -50,7 +51,7 @@ from ._claude_tools import GRACE_SECONDS, ToolHooks
 from ._requirements import require
 from ._tool_calls import ONE_CALL, ToolAmounts
 
-require("claude-agent-sdk", "0.2.180", "1")
+require("claude-agent-sdk", "0.2.180", "0.3")
 
 import claude_agent_sdk as sdk  # noqa: E402
 from claude_agent_sdk import (  # noqa: E402

@@ -67,7 +67,7 @@ from dspy.clients.execution import IGNORED_CACHE_KEYS, prepare  # noqa: E402
 from dspy.utils.parallelizer import ParallelExecutor  # noqa: E402
 from dspy.utils.usage_tracker import UsageTracker  # noqa: E402
 
-T = TypeVar("T", dspy.BaseLM, dspy.Tool)
+T = TypeVar("T", bound=dspy.BaseLM | dspy.Tool)
 
 _MAXIMA: Final = ("max_completion_tokens", "max_tokens")
 _NOT_SENT: Final = frozenset({"api_key", "api_base", "base_url", "headers", "cache", "rollout_id"})
@@ -198,7 +198,7 @@ class _LmCall(ModelCall):
         self.end()
 
 
-class _Tracker(UsageTracker):
+class _Tracker(UsageTracker):  # type: ignore[misc]
     """Counts what one call used, for the tracker there was, too; never told of what was cached."""
 
     def __init__(self, outer: Any) -> None:
@@ -307,4 +307,4 @@ def _carry_into_threads() -> None:
 
     made: Any = execute
     made.__budgetware__ = True
-    ParallelExecutor.execute = made  # type: ignore[method-assign]
+    ParallelExecutor.execute = made

@@ -69,7 +69,7 @@ from ._tool_calls import (
     refusal_text,
 )
 
-require("google-adk", "2.10", "3")
+require("google-adk", "2.13", "3")  # before, a cancelled tool is not told of
 
 from google.adk.agents import BaseAgent  # noqa: E402
 from google.adk.models import BaseLlm, LLMRegistry  # noqa: E402

@@ -54,24 +54,21 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar, Unpack
-from weakref import WeakValueDictionary
-
-from budgetware import BudgetwareError
-from budgetware.errors import budget_error
 
 from ._model_calls import ModelCall, current_call
 from ._options import CallSettings, Options
 from ._requirements import require
 
-require("litellm", "1.100", "2")
+require("litellm", "1.103", "2")
 
 import litellm  # noqa: E402
-from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
 
 from . import _litellm_calls as calls  # noqa: E402
+from ._litellm_callback import BudgetCallback  # noqa: E402
 from ._litellm_streams import watch  # noqa: E402
 
 __all__ = [
@@ -92,7 +89,6 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NAMES: Final = tuple(prefix + name for name in calls.PROMPTS for prefix in ("", "a"))
 _HOMES: Final = (
     "litellm",
     "litellm.main",
@@ -113,16 +109,14 @@ def instrument(*, include_usage: bool = True, **options: Unpack[Options]) -> Non
     """
     uninstrument()
     settings = CallSettings(**options)
-    for name in _NAMES:
-        _replace(
-            name, lambda function, name=name: _holding(name, function, settings, include_usage)
-        )
+    for name in calls.NAMES:
+        _replace(name, partial(_holding, name, settings=settings, include_usage=include_usage))
     _replace(_RUN_ASYNC, _carrying)
 
 
 def uninstrument() -> None:
     """Undo `instrument`."""
-    for name in (*_NAMES, _RUN_ASYNC):
+    for name in (*calls.NAMES, _RUN_ASYNC):
         for module in _modules():
             function = vars(module).get(name)
             if getattr(function, "__budgetware__", False):
@@ -171,7 +165,7 @@ def _carrying(run: Any) -> Any:
     return made
 
 
-def _holding(name: str, function: Any, settings: CallSettings, include_usage: bool) -> Any:  # noqa: FBT001
+def _holding(name: str, function: Any, *, settings: CallSettings, include_usage: bool) -> Any:
     """A function that holds for each of its calls, async or sync as the one it wraps."""
 
     @functools.wraps(function)
@@ -180,13 +174,13 @@ def _holding(name: str, function: Any, settings: CallSettings, include_usage: bo
             return await function(*args, **named)
         asked = calls.arguments_of(name, args, named)
         call = calls.model_call(calls.operation_of(name), asked, settings)
-        await _start(call)
-        named, hides_usage = _asking(name, asked, named, include_usage=include_usage)
+        await calls.start(call)
+        named, hides_usage = calls.asking(name, asked, named, include_usage=include_usage)
         try:
             with call.inside():
                 result = await function(*args, **named)
         except BaseException as error:
-            _fail(call, error)
+            calls.fail(call, error)
             raise
         return _settle(call, result, hides_usage=hides_usage)
 
@@ -196,51 +190,19 @@ def _holding(name: str, function: Any, settings: CallSettings, include_usage: bo
             return function(*args, **named)
         asked = calls.arguments_of(name, args, named)
         call = calls.model_call(calls.operation_of(name), asked, settings)
-        _start_sync(call)
-        named, hides_usage = _asking(name, asked, named, include_usage=include_usage)
+        calls.start_sync(call)
+        named, hides_usage = calls.asking(name, asked, named, include_usage=include_usage)
         try:
             with call.inside():
                 result = function(*args, **named)
         except BaseException as error:
-            _fail(call, error)
+            calls.fail(call, error)
             raise
         return _settle(call, result, hides_usage=hides_usage)
 
     made: Any = held_async if name.startswith("a") else held
     made.__budgetware__ = True
     return made
-
-
-async def _start(call: ModelCall) -> None:
-    try:
-        await call.start()
-    except BudgetwareError as error:
-        raise calls.refusal(error) from error
-
-
-def _start_sync(call: ModelCall) -> None:
-    try:
-        call.start_sync()
-    except BudgetwareError as error:
-        raise calls.refusal(error) from error
-
-
-def _asking(
-    name: str, asked: Mapping[str, Any], named: dict[str, Any], *, include_usage: bool
-) -> tuple[dict[str, Any], bool]:
-    """The keywords to send, asking for usage; and whether the caller did not ask for it."""
-    options = asked.get("stream_options")
-    is_told = isinstance(options, Mapping) and options.get("include_usage") is True
-    if not (include_usage and asked.get("stream") and "completion" in name) or is_told:
-        return named, False
-    if options is not None and "stream_options" not in named:
-        return named, False
-    return {**named, "stream_options": {**(options or {}), "include_usage": True}}, True
-
-
-def _fail(call: ModelCall, error: BaseException) -> None:
-    calls.tell_limits(call, error)
-    call.end(error)
 
 
 def _settle(call: ModelCall, result: Any, *, hides_usage: bool) -> Any:
@@ -256,103 +218,6 @@ def _settle(call: ModelCall, result: Any, *, hides_usage: bool) -> Any:
     return result
 
 
-class _Held:
-    """A call that a callback has started: ended, or collected with what LiteLLM knows of it."""
-
-    __slots__ = ("__weakref__", "call")
-
-    def __init__(self, call: ModelCall) -> None:
-        self.call = call
-
-
-_open: WeakValueDictionary[str, _Held] = WeakValueDictionary()
-"""By LiteLLM's id; of all callbacks, for LiteLLM tells one of what another was asked."""
-
-
-class BudgetCallback(CustomLogger):
-    """Hold for async calls of LiteLLM, by its callbacks: `litellm.callbacks.append(...)`.
-
-    Args:
-        include_usage: ask streams to report usage; that chunk reaches the caller.
-        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
-    """
-
-    def __init__(self, *, include_usage: bool = True, **options: Unpack[Options]) -> None:
-        super().__init__()
-        self._settings = CallSettings(**options)
-        self._include_usage = include_usage
-
-    async def async_pre_call_deployment_hook(
-        self, kwargs: dict[str, Any], call_type: Any
-    ) -> dict[str, Any] | None:
-        """Hold, before each attempt of a call; what is refused is not sent."""
-        name = str(getattr(call_type, "value", call_type))
-        about = kwargs.get("litellm_logging_obj")
-        if name not in _NAMES or about is None or _is_held(about):
-            return None
-        call = calls.model_call(calls.operation_of(name), kwargs, self._settings)
-        await _start(call)
-        # Kept by what lives as long as the call: nobody tells of one that was cancelled.
-        about.budgetware_call = _open[str(kwargs.get("litellm_call_id"))] = _Held(call)
-        return _asking(name, kwargs, kwargs, include_usage=self._include_usage)[0]
-
-    async def async_post_call_success_deployment_hook(
-        self, request_data: dict[str, Any], response: Any, call_type: Any
-    ) -> Any:
-        """Settle to what an answer reports, one that is not streamed."""
-        self._end(request_data, response)
-
-    async def async_post_call_failure_deployment_hook(
-        self,
-        request_data: Mapping[str, Any],
-        exception: Exception,
-        call_type: Any,
-        fallback_depth: int | None = None,
-    ) -> None:
-        """Settle after a failure, as it was billed or not."""
-        call = _take(request_data)
-        if call is not None:
-            _fail(call, exception)
-
-    async def async_log_success_event(
-        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
-    ) -> None:
-        """Settle a stream that was read to its end, and what a cache has answered."""
-        self._end(kwargs, response_obj)
-
-    async def async_log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
-    ) -> None:
-        """Settle a stream that broke."""
-        call = _take(kwargs)
-        error = kwargs.get("exception")
-        if call is not None and budget_error(error) is None:
-            is_error = isinstance(error, BaseException)
-            call.end(error if is_error else RuntimeError("the stream broke"), broken=True)
-
-    def _end(self, asked: Mapping[str, Any], response: Any) -> None:
-        call = _take(asked)
-        if call is None:
-            return
-        calls.tell_limits(call, response)
-        if calls.is_cached(response) or asked.get("cache_hit"):
-            call.release()
-            return
-        call.note(response, final=True)
-        call.end()
-
-
-def _take(asked: Mapping[str, Any]) -> ModelCall | None:
-    held = _open.pop(str(asked.get("litellm_call_id")), None)
-    return None if held is None else held.call
-
-
-def _is_held(about: Any) -> bool:
-    """Say whether somebody pays already: a function that holds, or a callback added twice."""
-    held = getattr(about, "budgetware_call", None)
-    return current_call() is not None or (isinstance(held, _Held) and held.call.is_open)
-
-
 def wrap(
     function: Callable[P, R], *, include_usage: bool = True, **options: Unpack[Options]
 ) -> Callable[P, R]:
@@ -364,11 +229,15 @@ def wrap(
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
     name = getattr(function, "__name__", "")
-    if name not in _NAMES:
-        raise TypeError(f"wrap({name or function!r}): give one of LiteLLM's {', '.join(_NAMES)}")
+    if name not in calls.NAMES:
+        raise TypeError(
+            f"wrap({name or function!r}): give one of LiteLLM's {', '.join(calls.NAMES)}"
+        )
     if getattr(function, "__budgetware__", False):
         return function
-    held: Callable[P, R] = _holding(name, function, CallSettings(**options), include_usage)
+    held: Callable[P, R] = _holding(
+        name, function, settings=CallSettings(**options), include_usage=include_usage
+    )
     return held
 
 
@@ -383,7 +252,8 @@ def _dropped_in(name: str) -> Any:
         return getattr(litellm, name)(*args, **named)
 
     found = late_async if name.startswith("a") else late
-    return _holding(name, functools.update_wrapper(found, function), CallSettings(), True)  # noqa: FBT003
+    named = functools.update_wrapper(found, function)
+    return _holding(name, named, settings=CallSettings(), include_usage=True)
 
 
 completion = _dropped_in("completion")

@@ -40,51 +40,28 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from functools import update_wrapper
-from typing import Any, ClassVar, Final, TypeVar, Unpack, cast
+from typing import Any, ClassVar, TypeVar, Unpack, cast
 
 from budgetware import errors, task_budget
 
-from ._model_calls import ModelCall
 from ._options import CallSettings, Options
 from ._requirements import require
-from ._stainless import listen, show
-from ._streams import each
+from ._task_names import task_name
 from ._tool_calls import ONE_CALL, Refused, ToolAmounts, amounts_of, refusal_text, run_tool
 
 require("openai-agents", "0.22", "1")
 
 import agents  # noqa: E402
-import openai  # noqa: E402
 from agents import Agent, CustomTool, FunctionTool, Handoff, Model, ModelProvider  # noqa: E402
-from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest  # noqa: E402
+
+from ._agents_models import Way, held_model, subclass_of  # noqa: E402
 
 A = TypeVar("A", bound=Agent[Any])
 Invoke = Callable[[Any, str], Any]
-
-_ASKED: Final = (
-    "system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs",
-    "tracing",
-)  # fmt: skip
-_OVER_HTTP: Final = (agents.OpenAIChatCompletionsModel, agents.OpenAIResponsesModel)
-_OVER_SOCKET: Final = agents.OpenAIResponsesWSModel
-_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How the calls of a model, or the tools of an agent, are held."""
-
-    settings: CallSettings = field(default_factory=CallSettings)
-    provider: str = "openai"
-    include_usage: bool = True
-    tools: ToolAmounts = field(default_factory=lambda: ONE_CALL)
-    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    name: str | None = None
 
 
 def run_config(
@@ -104,10 +81,10 @@ def run_config(
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
     config = agents.RunConfig() if config is None else config
-    way = _Way(CallSettings(**options), provider, include_usage)
+    way = Way(CallSettings(**options), provider, include_usage)
     model, models = config.model, config.model_provider
     if isinstance(model, Model):
-        model = _held(model, way)
+        model = held_model(model, way)
     if not isinstance(models, BudgetedProvider):
         models = BudgetedProvider(models, provider=provider, include_usage=include_usage, **options)
     return replace(config, model=model, model_provider=models)
@@ -124,7 +101,7 @@ def budgeted_model(
 
     For `Agent(model=...)`. Twice is once; the arguments are those of `run_config`.
     """
-    return _held(model, _Way(CallSettings(**options), provider, include_usage))
+    return held_model(model, Way(CallSettings(**options), provider, include_usage))
 
 
 class BudgetedProvider(ModelProvider):
@@ -146,11 +123,11 @@ class BudgetedProvider(ModelProvider):
         **options: Unpack[Options],
     ) -> None:
         self.inner = inner
-        self._way = _Way(CallSettings(**options), provider, include_usage)
+        self._way = Way(CallSettings(**options), provider, include_usage)
 
     def get_model(self, model_name: str | None) -> Model:
         """Return the model of that name, held."""
-        return _held(self.inner.get_model(model_name), self._way)
+        return held_model(self.inner.get_model(model_name), self._way)
 
     async def aclose(self) -> None:
         """Close the inner provider."""
@@ -185,120 +162,15 @@ def wrap(
     """
     if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(agent).__name__}): give an Agent of openai-agents")
-    way = _Way(CallSettings(**options), provider, include_usage, tools, dict(limits or {}), name)
+    way = Way(CallSettings(**options), provider, include_usage, tools, dict(limits or {}), name)
     _put(agent, way)
     return agent
-
-
-class _HeldModel(Model):
-    """What a model that holds does; the class of the model itself comes after it."""
-
-    budgetware_way: ClassVar[_Way]
-
-    async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
-        asked = dict(zip(_ASKED, args, strict=False)) | kwargs
-        call, model = _call(self, asked), cast("Any", super())
-
-        async def send() -> agents.ModelResponse:
-            try:
-                return cast("agents.ModelResponse", await model.get_response(**asked))
-            except Exception:
-                _note_heard(call)
-                raise
-
-        return await call.run(send)
-
-    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        asked = dict(zip(_ASKED, args, strict=False)) | kwargs
-        settings = asked["model_settings"]
-        if self.budgetware_way.include_usage and settings.include_usage is None:
-            asked["model_settings"] = replace(settings, include_usage=True)
-        call, model = _call(self, asked), cast("Any", super())
-
-        def see(event: Any) -> bool:
-            if event.type in _ENDS:  # the tools run before the stream is closed
-                call.note(event, final=True)
-                call.end()
-            return True
-
-        await call.start()
-        async with aclosing(each(call, model.stream_response(**asked), see)) as events:
-            async for event in events:
-                yield event
-
-    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        if errors.budget_error(request.error) is not None:
-            return ModelRetryAdvice(suggested=False, reason="refused by a budget")
-        return super().get_retry_advice(request)
-
-
-def _held(model: Model, way: _Way) -> Model:
-    """A model of the same class and the same state, which holds."""
-    if isinstance(model, _HeldModel):
-        return model
-    made: Any = object.__new__(_subclass(_HeldModel, type(model), way))
-    made.__dict__ = model.__dict__  # whoever closes or inspects either one means both
-    return cast("Model", made)
-
-
-def _subclass(mixin: type[Any], kind: type[Any], way: _Way) -> type[Any]:
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (mixin, kind), {**names, "budgetware_way": way})
-
-
-def _call(model: _HeldModel, asked: Mapping[str, Any]) -> ModelCall:
-    way, settings = model.budgetware_way, asked["model_settings"]
-    extra = settings.extra_args or {}
-    call = ModelCall(
-        way.settings,
-        provider=way.provider,
-        model=getattr(model, "model", None),
-        prompt=_prompt(asked),
-        output_tokens=settings.max_tokens or extra.get("max_completion_tokens"),
-    )
-    client = getattr(model, "_client", None)
-    over_http = isinstance(model, _OVER_HTTP) and not isinstance(model, _OVER_SOCKET)
-    if over_http and isinstance(client, openai.AsyncOpenAI):
-        listen(client, call)
-    return call
-
-
-def _note_heard(call: ModelCall) -> None:
-    """Note the usage of an answer that came and was paid for, but was not to the SDK's liking."""
-    heard, call.heard = call.heard, None
-    if heard is not None and heard.is_success and heard.is_closed:
-
-        def look(answer: Any) -> bool:
-            call.note(answer, final=True)
-            return True
-
-        show(heard, look)
-
-
-def _prompt(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What is sent, as it can be counted."""
-    schema: Any = asked["output_schema"]
-    return {
-        "instructions": asked["system_instructions"],
-        "input": asked["input"],
-        "tools": [_declared(tool) for tool in asked["tools"]],
-        "handoffs": [
-            (handoff.tool_name, handoff.tool_description, handoff.input_json_schema)
-            for handoff in asked["handoffs"]
-        ],
-        "schema": None if schema is None or schema.is_plain_text() else schema.json_schema(),
-    }
-
-
-def _declared(tool: Any) -> tuple[Any, ...]:
-    schema = tool.params_json_schema if isinstance(tool, FunctionTool) else None
-    return tool.name, getattr(tool, "description", None), schema
 
 
 class _HeldAgent(Agent[Any]):
     """What an agent that holds does; the class of the agent itself comes after it."""
 
-    budgetware_way: ClassVar[_Way]
+    budgetware_way: ClassVar[Way]
 
     async def get_all_tools(self, run_context: Any) -> list[Any]:
         _follow(self, self.budgetware_way)
@@ -306,17 +178,17 @@ class _HeldAgent(Agent[Any]):
         return [_held_tool(tool, self.budgetware_way) for tool in tools]
 
 
-def _put(agent: Agent[Any], way: _Way) -> None:
+def _put(agent: Agent[Any], way: Way) -> None:
     """Make it an agent that holds, and those that it reaches."""
     if not isinstance(agent, _HeldAgent):
-        agent.__class__ = _subclass(_HeldAgent, type(agent), way)
+        agent.__class__ = subclass_of(_HeldAgent, type(agent), way)
         _follow(agent, way)
 
 
-def _follow(agent: Agent[Any], way: _Way) -> None:
+def _follow(agent: Agent[Any], way: Way) -> None:
     """Wrap its own model, and the agents that it reaches; limits are its own."""
     if isinstance(agent.model, Model):
-        agent.model = _held(agent.model, way)
+        agent.model = held_model(agent.model, way)
     below = replace(way, limits={}, name=None)
     for other in agent.handoffs:
         if isinstance(other, Agent):
@@ -329,7 +201,7 @@ def _follow(agent: Agent[Any], way: _Way) -> None:
             _put(inner, below)
 
 
-def _follow_handoff(handoff: Handoff[Any, Any], way: _Way) -> None:
+def _follow_handoff(handoff: Handoff[Any, Any], way: Way) -> None:
     """Wrap whichever agent it hands over to."""
     hand_over = handoff.on_invoke_handoff
     if hasattr(hand_over, "budgetware_way"):
@@ -351,7 +223,7 @@ def _agent_of(tool: object) -> Agent[Any] | None:
     return agent if isinstance(agent, Agent) else None
 
 
-def _held_tool(tool: Any, way: _Way) -> Any:
+def _held_tool(tool: Any, way: Way) -> Any:
     """A copy of a tool that runs here, which holds; others as they are."""
     if not isinstance(tool, FunctionTool | CustomTool) or hasattr(tool, "budgetware_way"):
         return tool
@@ -366,7 +238,7 @@ def _held_tool(tool: Any, way: _Way) -> Any:
     return made
 
 
-def _held_body(tool: FunctionTool | CustomTool, body: Invoke, way: _Way) -> Invoke:
+def _held_body(tool: FunctionTool | CustomTool, body: Invoke, way: Way) -> Invoke:
     """What invokes a tool: it holds, runs `body`, and answers a refusal with its text."""
     function = getattr(tool, "__wrapped__", body)
     is_own = _tells_of_failures(tool)
@@ -411,8 +283,7 @@ def _task_of(tool: object) -> AbstractAsyncContextManager[Any]:
     if not isinstance(agent, _HeldAgent) or not agent.budgetware_way.limits:
         return nullcontext()
     way = agent.budgetware_way
-    name = way.name or re.sub(r"[^A-Za-z0-9._:@-]+", "-", agent.name)[:128]
-    return task_budget(name, **way.limits)
+    return task_budget(way.name or task_name(agent.name), **way.limits)
 
 
 def _parsed(arguments: str) -> Any:

@@ -74,7 +74,7 @@ from smolagents import (  # noqa: E402
     Tool,
 )
 
-T = TypeVar("T", Model, Tool, MultiStepAgent)
+T = TypeVar("T", bound=Model | Tool | MultiStepAgent)
 
 _MAXIMA: Final = ("max_completion_tokens", "max_tokens", "max_new_tokens")
 _PROVIDERS: Final = {

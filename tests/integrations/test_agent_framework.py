@@ -24,12 +24,17 @@ from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
 from budgetware import (
     BudgetExceeded,
     BudgetTerminated,
+    QuotaExceeded,
+    QuotaToken,
+    Rate,
+    Resource,
     budgeted,
+    connect,
     current_budget,
     errors,
     task_budget,
 )
-from budgetware.errors import InvalidAmount
+from budgetware.errors import InvalidAmount, UnknownPrice
 from budgetware_integrations.agent_framework import budget_middleware
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -148,7 +153,7 @@ async def test_a_refused_tool_is_told_to_the_model(agent: Made, provider: Provid
     guide = agent(SEARCH, tools=[search], budget={"tools": {"custom0": 2}})
     async with task_budget(custom0=1):
         response = await guide.run("rivers")
-    assert result_of(response).startswith("Not run, for the budget: budget 'task'")
+    assert result_of(response).startswith("Refused by the budget: budget 'task'")
     assert response.text == ANSWER
     assert ran == []
 
@@ -226,7 +231,7 @@ async def test_a_budgeted_function_is_charged_once_and_its_refusal_told(
     guide = agent(SEARCH, tools=[search], budget={"tools": {"custom0": 9}})
     async with task_budget(custom0=4) as budget:
         assert result_of(await guide.run("rivers")) == "x"
-        assert result_of(await guide.run("rivers")).startswith("Not run, for the budget")
+        assert result_of(await guide.run("rivers")).startswith("Refused by the budget")
     assert budget.spent("custom0") == 3
 
 
@@ -286,7 +291,7 @@ async def test_an_agent_as_a_tool_is_a_task_inside_the_run(agent: Made, provider
     guide = agent('tool:edit:{"task": "x"}', tools=[edit])
     async with task_budget("run", calls=100) as budget:
         response = await guide.run("rivers")
-    assert result_of(response).startswith("Not run, for the budget: task 'editor' was terminated")
+    assert result_of(response).startswith("Refused by the budget: task 'editor' was terminated")
     assert response.text == ANSWER
     assert budget.spent("calls") == 2 + 4
 
@@ -346,6 +351,32 @@ async def test_a_refusal_of_a_model_call_is_its_own_error(agent: Made, provider:
             await agent().run("rivers")
         with pytest.raises(BudgetExceeded):
             await agent().run("rivers", stream=True).get_final_response()
+    assert provider.count() == 0
+
+
+async def test_rate_limits_of_the_provider_pause_the_resource(
+    agent: Made, provider: Provider
+) -> None:
+    provider.headers |= {
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "30s",
+    }
+    async with connect() as service:
+        service.define(Resource("model", Rate(100, "second"), dim="calls", enforcement="reject"))
+        async with QuotaToken("model", expected_use=2), task_budget("t", calls=9, service=service):
+            await agent().run("rivers")
+            with pytest.raises(QuotaExceeded) as caught:
+                await agent().run("rivers")
+    assert caught.value.is_paused
+    assert provider.count() == 1
+
+
+async def test_a_model_without_a_price_is_refused_where_dollars_are_limited(
+    agent: Made, provider: Provider
+) -> None:
+    async with task_budget(usd="1"):
+        with pytest.raises(UnknownPrice):
+            await agent().run("rivers")
     assert provider.count() == 0
 
 

@@ -17,6 +17,7 @@ from anyio import to_thread
 from claude_agent_sdk import (
     AssistantMessage,
     ClaudeAgentOptions,
+    ClaudeSDKClient,
     CLINotFoundError,
     HookMatcher,
     ProcessError,
@@ -132,7 +133,7 @@ async def test_messages_are_as_without(cli: Cli) -> None:
     async with task_budget(usd="1", tokens=100_000):
         ours = await all_of(cli, *steps)
     stream = bare_query(prompt=json.dumps(steps), options=cli.options())
-    theirs = [message async for message in stream]
+    theirs: list[Any] = [message async for message in stream]
     assert [type(message) for message in ours] == [type(message) for message in theirs]
     assert ours[-1].result == theirs[-1].result
 
@@ -227,6 +228,13 @@ async def test_a_query_that_is_left_early_is_charged_what_is_known(cli: Cli) -> 
     assert budget.spent("tokens") == TOTAL
     assert budget.spent("usd") == Decimal("0.50")
     assert budget.snapshot()["tokens"].reserved == 0
+
+
+async def test_an_answer_that_is_not_counted_yet_is_estimated(cli: Cli) -> None:
+    says = {"says": "x" * 300, "usage": USAGE | {"output_tokens": 1}, "id": "m1"}
+    async with task_budget(tokens=100_000) as budget, left_early(cli, says):
+        pass
+    assert budget.spent("tokens") == 960 + 100
 
 
 async def test_a_query_that_is_left_early_is_priced_where_its_model_is_known(cli: Cli) -> None:
@@ -326,7 +334,7 @@ async def test_a_tool_that_is_refused_is_denied_and_the_run_goes_on(cli: Cli) ->
     assert messages[-1].result == "done"
     denial = cli.seen["answers"][-1][1]["hookSpecificOutput"]
     assert denial["permissionDecision"] == "deny"
-    assert denial["permissionDecisionReason"].startswith("Not run, for the budget: budget 'task'")
+    assert denial["permissionDecisionReason"].startswith("Refused by the budget: budget 'task'")
     assert budget.spent("custom0") == 2
 
 
@@ -510,9 +518,8 @@ async def test_what_agents_in_the_background_use_after_the_result_is_charged(cli
         await client.query(json.dumps([SAYS, {"result": RESULT}]))
         async for _ in client.receive_response():
             pass
-        await super(BudgetedClient, client).query(
-            json.dumps([{**SAYS, "id": "b"}, {"result": later}])
-        )
+        unheld = json.dumps([{**SAYS, "id": "b"}, {"result": later}])
+        await ClaudeSDKClient.query(client, unheld)  # as if nobody had sent it
         async for _ in client.receive_response():
             pass
     assert day.spent("usd") == Decimal("0.05")

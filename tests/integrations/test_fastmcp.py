@@ -232,7 +232,7 @@ async def test_a_refusal_inside_a_tool_is_told_to_the_model(
     made.add_middleware(BudgetMiddleware(limits={"tokens": 10}))
     async with client_of(made) as client:
         result = await client.call_tool_mcp(tool, {"tokens": 11})
-    assert text_of(result).startswith("Not run, for the budget: budget 'tool-call' has 10 of 10")
+    assert text_of(result).startswith("Refused by the budget: budget 'tool-call' has 10 of 10")
     assert told(result)["charged"] == {"calls": 1}
     assert told(result)["refused"]["requested"] == 11
 

@@ -124,7 +124,7 @@ async def test_the_model_reads_why_a_tool_was_not_run(
         events = await events_of(runner)
     assert text(events) == ANSWER
     assert tool.calls == []
-    assert "Not run, for the budget" in told(events)[0]["error"]
+    assert "Refused by the budget" in told(events)[0]["error"]
     assert provider.count() == 2
 
 
@@ -153,7 +153,7 @@ async def test_a_budgeted_tool_is_charged_once_and_its_refusal_is_read(gemini: A
     assert (await spent(9))[0] == (3, 2)
     refused, answers = await spent(2)
     assert refused == (0, 2)
-    assert "Not run, for the budget" in answers[0]["error"]
+    assert "Refused by the budget" in answers[0]["error"]
 
 
 async def test_a_tool_that_fails_is_charged_and_fails_as_without(gemini: Any) -> None:

@@ -142,7 +142,7 @@ async def test_a_refused_tool_is_an_error_that_the_model_reads_and_its_siblings_
     async with task_budget(custom0=5) as budget:
         state = await agent.ainvoke(ASKED)
     assert [m.status for m in told(state)] == ["success", "error", "success"]
-    assert "Not run, for the budget: " in told(state)[1].text
+    assert "Refused by the budget: " in told(state)[1].text
     assert state["messages"][-1].text == "done"
     assert budget.spent("custom0") == 2
 

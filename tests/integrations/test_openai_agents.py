@@ -30,7 +30,18 @@ from agents import (
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from budgetware import BudgetExceeded, BudgetTerminated, budgeted, task_budget
+from budgetware import (
+    BudgetExceeded,
+    BudgetTerminated,
+    QuotaExceeded,
+    QuotaToken,
+    Rate,
+    Resource,
+    budgeted,
+    connect,
+    task_budget,
+)
+from budgetware.errors import UnknownPrice
 from budgetware_integrations.openai_agents import (
     BudgetedProvider,
     budgeted_model,
@@ -149,7 +160,7 @@ async def test_a_refused_tool_is_told_to_the_model(config: RunConfig, provider: 
     agent = wrap(Agent[None](name="Guide", model=SEARCH, tools=[search]), tools={"custom0": 2})
     async with task_budget(custom0=1, tokens=1_000_000):
         result = await Runner.run(agent, "rivers", run_config=config)
-    assert outputs_of(result)[0].startswith("Not run, for the budget: budget 'task'")
+    assert outputs_of(result)[0].startswith("Refused by the budget: budget 'task'")
     assert result.final_output == ANSWER
     assert ran == []
 
@@ -194,7 +205,7 @@ async def test_a_budgeted_function_is_charged_once_and_its_refusal_told() -> Non
     async with task_budget(custom0=1) as budget:
         result = await Runner.run(agent, "rivers")
     assert outputs_of(result)[0] == "x"
-    assert outputs_of(result)[1].startswith("Not run, for the budget")
+    assert outputs_of(result)[1].startswith("Refused by the budget")
     assert budget.spent("custom0") == 1
 
 
@@ -249,7 +260,7 @@ async def test_an_agent_as_a_tool_is_a_task_inside_the_run(
     agent = guide('tool:edit:{"input": "x"}', tools=[tool])
     async with task_budget("run", calls=100) as budget:
         result = await Runner.run(agent, "rivers", run_config=config)
-    assert outputs_of(result)[0].startswith("Not run, for the budget: task 'Old-Editor' was")
+    assert outputs_of(result)[0].startswith("Refused by the budget: task 'Old-Editor' was")
     assert result.final_output == ANSWER
     assert budget.spent("calls") == 2 + 4
     assert provider.count() == 2 + 2
@@ -435,6 +446,32 @@ async def test_usage_of_an_answer_that_the_sdk_refuses_is_booked(
             await Runner.run(guide(), "rivers", run_config=chat)
     assert budget.spent("tokens") == 75
     assert budget.snapshot()["tokens"].assumed == 0
+
+
+async def test_rate_limits_of_the_provider_pause_the_resource(
+    config: RunConfig, provider: Provider
+) -> None:
+    provider.headers |= {
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "30s",
+    }
+    async with connect() as service:
+        service.define(Resource("model", Rate(100, "second"), dim="calls", enforcement="reject"))
+        async with QuotaToken("model", expected_use=2), task_budget("t", calls=9, service=service):
+            await Runner.run(guide(), "rivers", run_config=config)
+            with pytest.raises(QuotaExceeded) as caught:
+                await Runner.run(guide(), "rivers", run_config=config)
+    assert caught.value.is_paused
+    assert provider.count() == 1
+
+
+async def test_a_model_without_a_price_is_refused_where_dollars_are_limited(
+    config: RunConfig, provider: Provider
+) -> None:
+    async with task_budget(usd="1"):
+        with pytest.raises(UnknownPrice):
+            await Runner.run(guide(), "rivers", run_config=config)
+    assert provider.count() == 0
 
 
 def test_wrapping_keeps_classes_and_happens_once() -> None:

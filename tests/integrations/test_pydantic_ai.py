@@ -207,7 +207,7 @@ async def test_a_tool_that_is_refused_is_a_failure_that_costs_no_retry() -> None
     )
     async with task_budget(custom0=1) as budget:
         result = await agent.run("?")
-    assert result.output.startswith("failed: Not run, for the budget: ")
+    assert result.output.startswith("failed: Refused by the budget: ")
     assert budget.spent("custom0") == 1
 
 
@@ -241,7 +241,7 @@ async def test_a_budgeted_tool_is_charged_once_and_its_refusal_is_read() -> None
     async with task_budget(custom0=1) as budget:
         result = await agent.run("?")
     assert budget.spent("custom0") == 1
-    assert result.output.startswith("failed: Not run, for the budget: ")
+    assert result.output.startswith("failed: Refused by the budget: ")
 
 
 async def test_two_capabilities_hold_once(provider: Provider) -> None:
@@ -310,7 +310,7 @@ async def test_an_agent_that_is_a_tool_is_a_task_inside_and_its_end_is_read() ->
     )
     async with task_budget(calls=100) as budget:
         result = await outer.run("?")
-    assert result.output.startswith("failed: Not run, for the budget: task 'editor' was terminated")
+    assert result.output.startswith("failed: Refused by the budget: task 'editor' was terminated")
     assert budget.spent("calls") == 4  # two turns and the tool outside, one turn inside
 
 

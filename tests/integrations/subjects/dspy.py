@@ -1,6 +1,6 @@
 """LMs of DSPy, on its own engine (dspy)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ class LMs:
 
 
 @asynccontextmanager
-async def opened(url: str, budgeted: bool) -> AsyncIterator[LMs]:
+async def opened(url: str, budgeted: bool) -> AsyncGenerator[LMs]:
     lms = LMs(url, budgeted)
     yield lms
     for lm in lms.lms.values():

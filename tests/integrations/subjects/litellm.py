@@ -1,7 +1,7 @@
 """The functions of LiteLLM (litellm)."""
 
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,13 @@ from tests.integrations.subjects import Subject
 litellm.suppress_debug_info = True
 NOISE = ("(?s).*`ReadOnly` qualifier", "(?s)Pydantic serializer warnings")
 """What LiteLLM warns of by itself, and hides as it is imported, before pytest has its say."""
+
+
+async def close_clients() -> None:
+    """Close what LiteLLM keeps for the next call, in the loop that it is of."""
+    whole: Any = litellm
+    await whole.close_litellm_async_clients()
+    whole.in_memory_llm_clients_cache.flush_cache()
 
 
 class Client:
@@ -46,13 +53,12 @@ class Client:
 
 
 @asynccontextmanager
-async def opened(url: str, budgeted: bool) -> AsyncIterator[Client]:
+async def opened(url: str, budgeted: bool) -> AsyncGenerator[Client]:
     with warnings.catch_warnings():
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         yield Client(url, acompletion if budgeted else litellm.acompletion)
-        await litellm.close_litellm_async_clients()
-        litellm.in_memory_llm_clients_cache.flush_cache()
+        await close_clients()
 
 
 SUBJECT = Subject(

@@ -1,17 +1,17 @@
 """Models and agents of smolagents, which is sync, with its model for OpenAI (smolagents)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
-from smolagents import ChatMessage, LogLevel, OpenAIModel, ToolCallingAgent, tool
+from smolagents import ChatMessage, LogLevel, MessageRole, OpenAIModel, ToolCallingAgent, tool
 
 from budgetware_integrations.smolagents import budget
 from tests.integrations.subjects import Subject
 
 
-@tool
+@tool  # type: ignore[untyped-decorator]
 def search(query: str) -> str:
     """Search.
 
@@ -26,7 +26,7 @@ def local_model(url: str, model: str) -> OpenAIModel:
 
 
 def asked(prompt: str) -> list[Any]:
-    return [ChatMessage(role="user", content=[{"type": "text", "text": prompt}])]
+    return [ChatMessage(MessageRole.USER, content=[{"type": "text", "text": prompt}])]
 
 
 class Models:
@@ -73,7 +73,7 @@ class Models:
 
 
 @asynccontextmanager
-async def opened(url: str, budgeted: bool) -> AsyncIterator[Models]:
+async def opened(url: str, budgeted: bool) -> AsyncGenerator[Models]:
     models = Models(url, budgeted)
     yield models
     for model in models.models.values():
