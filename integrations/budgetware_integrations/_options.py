@@ -58,6 +58,15 @@ class CallSettings:
                 f"count_tokens={self.count_tokens!r}: give a callable of the prompt"
             )
 
+    def counting(self, count_tokens: Callable[[Any], int]) -> CallSettings:
+        """The same, where prompts are counted in another way."""
+        return CallSettings(
+            policy=self.policy,
+            max_wait=self.max_wait,
+            default_output_tokens=self.default_output_tokens,
+            count_tokens=count_tokens,
+        )
+
     def count(self, prompt: object) -> int:
         """The tokens of a prompt, as `count_tokens` has them."""
         counted: object = self.count_tokens(prompt)

@@ -48,7 +48,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, Unpack
 
 from ._billing import StreamError
@@ -127,8 +127,7 @@ class _Way:
             return None
         settings, cached = self.settings, self.caches.of(asked.cache)
         if cached:
-            count = settings.count_tokens
-            settings = replace(settings, count_tokens=lambda prompt: count(prompt) + cached)
+            settings = settings.counting(lambda prompt: self.settings.count(prompt) + cached)
         gemini = "gcp.vertex_ai" if sender.vertexai else "gcp.gemini"
         return ModelCall(settings, provider=self.provider or gemini, **asked.facts), asked
 
