@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from importlib import import_module
+from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -96,6 +97,20 @@ class PriceBook:
         """
         return cost_micros(self._known(model, provider), usage)
 
+    def answering(self, asked: str, answered: str, provider: str | None) -> str:
+        """Return which model's price counts: of the one that answered, where that is known.
+
+        A price that the user gives for the one that was asked for comes before genai-prices.
+        """
+        if self._is_given(answered, provider):
+            return answered
+        if self._is_given(asked, provider) or self.rates(answered, provider) is None:
+            return asked
+        return answered
+
+    def _is_given(self, model: str, provider: str | None) -> bool:
+        return any(name in self._table for name in _names(model, provider))
+
     def hold_micros(self, model: str, provider: str | None, tokens: int) -> int:
         """Return the most that `tokens` of `model` can cost, in micro-dollars, rounded up.
 
@@ -107,10 +122,11 @@ class PriceBook:
     def _known(self, model: str, provider: str | None) -> Rates:
         rates = self.rates(model, provider)
         if rates is None:
+            install = "" if find_spec("genai_prices") else "install budgetware[prices], "
             raise UnknownPrice(
                 f"model {model[:128]!r} has no price: pass prices={{{model[:128]!r}: "
                 '{"input": ..., "output": ...}} (dollars per million tokens) to connect(), '
-                'install budgetware[prices], or allow it with unpriced="allow"'
+                f'{install}or allow it with unpriced="allow"'
             )
         return rates
 

@@ -165,4 +165,7 @@ class Reader:
 
     def _price(self, usage: Usage) -> int:
         provider = self._call.provider or usage.provider
-        return self._runtime.prices.price_micros(self._call.model or "", provider, usage)
+        prices, model = self._runtime.prices, self._call.model or ""
+        if usage.model is not None and usage.model != model:
+            model = prices.answering(model, usage.model, provider)
+        return prices.price_micros(model, provider, usage)

@@ -175,6 +175,23 @@ def test_a_call_that_names_no_model_costs_none(service: QuotaService) -> None:
         assert budget.spent("usd") == 0
 
 
+def test_the_price_is_that_of_the_model_that_answered() -> None:
+    prices = {"cheap": {"input": 1, "output": 1}, "dear": {"input": 100, "output": 100}}
+    with connect(prices=prices), task_budget(usd=9, tokens=9_000) as budget:
+        reservation = reserve_nowait(tokens=2_000, model="cheap")
+        reservation.commit(Usage(input_tokens=1_000, output_tokens=1_000, model="dear"))
+        assert budget.spent("usd") == usd("0.2")
+
+
+@pytest.mark.parametrize("answered", ["own-2026-11-01", "a model that nobody knows"])
+def test_a_given_price_stands_where_the_model_that_answered_has_none(answered: str) -> None:
+    prices = {"own": {"input": 1, "output": 1}}
+    with connect(prices=prices), task_budget(usd=9, tokens=9_000) as budget:
+        reservation = reserve_nowait(tokens=2_000, model="own")
+        reservation.commit(Usage(input_tokens=1_000, output_tokens=1_000, model=answered))
+        assert budget.spent("usd") == usd("0.002")
+
+
 async def test_a_decorated_call_is_priced(events: Subscription) -> None:
     @budgeted(tokens=2_000, kind="llm", model=MODEL, settle=lambda reply: reply["usage"])
     async def think() -> dict[str, Any]:
