@@ -122,7 +122,8 @@ class PriceBook:
     def _known(self, model: str, provider: str | None) -> Rates:
         rates = self.rates(model, provider)
         if rates is None:
-            install = "" if find_spec("genai_prices") else "install budgetware[prices], "
+            known = self._asks_genai and find_spec("genai_prices") is not None
+            install = "" if known else "install budgetware[prices], "
             raise UnknownPrice(
                 f"model {model[:128]!r} has no price: pass prices={{{model[:128]!r}: "
                 '{"input": ..., "output": ...}} (dollars per million tokens) to connect(), '
