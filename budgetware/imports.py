@@ -16,22 +16,29 @@ from typing import Any
 Call = Callable[[ModuleType], object]
 _lock = Lock()
 _calls: dict[str, list[Call]] = {}
+_lasting: set[Call] = set()
 
 
-def when_imported(name: str, call: Call) -> Callable[[], None]:
+def when_imported(name: str, call: Call, *, always: bool = False) -> Callable[[], None]:
     """Call back with a module when it is first imported; at once, if it is there already.
+
+    With `always`, do so each time that it is imported anew, as after it was taken out of
+    `sys.modules`.
 
     What `call` raises goes to whoever imports the module, which is then not there: a program
     cannot go on without what is done here.
 
     Returns:
-        What takes `call` back, if it was not called yet.
+        What takes `call` back, if it was not called yet, or is to be called always.
     """
     module = sys.modules.get(name)
     if module is not None:
         call(module)
-        return lambda: None
+        if not always:
+            return lambda: None
     with _lock:
+        if always:
+            _lasting.add(call)
         _calls.setdefault(name, []).append(call)
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
@@ -40,6 +47,7 @@ def when_imported(name: str, call: Call) -> Callable[[], None]:
 
 def _forget(name: str, call: Call) -> None:
     with _lock:
+        _lasting.discard(call)
         left = [other for other in _calls.get(name, ()) if other is not call]
         if left:
             _calls[name] = left
@@ -51,6 +59,9 @@ def _forget(name: str, call: Call) -> None:
 def _take(name: str) -> Sequence[Call]:
     with _lock:
         found = _calls.pop(name, [])
+        lasting = [call for call in found if call in _lasting]
+        if lasting:
+            _calls[name] = lasting
         _stop_if_idle()
         return found
 

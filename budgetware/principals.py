@@ -61,6 +61,7 @@ class Principals:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[str, Principal] = {}
+        self._seen: set[str] = set()  # of these, the ones that nobody has defined
         self.look_elsewhere: Callable[[str], object] | None = None
 
     def __iter__(self) -> Iterator[Principal]:
@@ -104,9 +105,11 @@ class Principals:
             acquire()
             known = self._known.get(definition.name)
             if known is None:
-                known = self._add(definition)
+                known = self._add(definition, is_new=is_new)
             elif is_new:
                 return known
+            else:
+                self._seen.discard(known.name)
             _check_change(known, definition)
             _put_quotas(known, definition, now_ns)
             known.definition = definition
@@ -114,18 +117,21 @@ class Principals:
         finally:
             release()
 
-    def _add(self, definition: PrincipalDefinition) -> Principal:
+    def _add(self, definition: PrincipalDefinition, *, is_new: bool) -> Principal:
+        """Add one; of those that only appear there is a cap, which refuses none that is defined."""
+        if is_new:
+            if len(self._seen) >= MAX_PRINCIPALS:
+                raise ConfigurationError(
+                    f"principal {definition.name!r}: more than {MAX_PRINCIPALS} principals that "
+                    "nobody has defined; define it, or group those without a quota under one name"
+                )
+            self._seen.add(definition.name)
         parent = self._parent_of(definition)
         principal = self._known[definition.name] = Principal(definition, parent)
         return principal
 
     def _parent_of(self, definition: PrincipalDefinition) -> Principal | None:
         """The parent of a new one; raises where it cannot be added."""
-        if len(self._known) >= MAX_PRINCIPALS:
-            raise ConfigurationError(
-                f"principal {definition.name!r}: more than {MAX_PRINCIPALS} principals; group "
-                "those that need no quota of their own under one name"
-            )
         if definition.parent is None:
             return None
         parent = self._known.get(definition.parent)

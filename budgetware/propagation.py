@@ -17,6 +17,8 @@ and the sub-agent, whose service shares the ledger and a key, pays from that:
 What it did not spend goes home in the same way, in the headers of the response, and there:
 `token.merge(service.import_token(text))`.
 
+A server that does not know its service takes the text by `take`.
+
 With MCP it is `inject_meta` and `extract_meta`. The SDK for Python has the one as
 `session.call_tool(name, arguments, meta=meta)`, the other as `context.request_context.meta`.
 
@@ -29,7 +31,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Protocol, cast, overload
 
 from .errors import ConfigurationError, TokenInvalid
-from .quota_tokens import QuotaToken
+from .frames import current_frame
+from .quota_tokens import QuotaToken, import_token
 from .token_texts import check_shape
 
 HEADER = "Budgetware-Token"
@@ -167,6 +170,18 @@ def extract_meta(meta: object) -> str | None:
         )
     known = cast("Mapping[object, object]", fields)
     return _checked(known[META_KEY]) if META_KEY in known else None
+
+
+def take(text: str, *, audience: str | None = None) -> QuotaToken:
+    """Take an exported token into the service that is current; see `QuotaService.import_token`.
+
+    Blocks where the service has a ledger.
+
+    Raises:
+        TokenInvalid, TokenConsumed, ResourceMismatch, UnknownResource, ConfigurationError,
+        LedgerUnavailable: as of `QuotaService.import_token`.
+    """
+    return import_token(text, current_frame().runtime, audience)
 
 
 def _check_writable(what: str, carrier: object) -> None:

@@ -93,6 +93,12 @@ class TaskBudget:
         """The worst state of its own dimensions; `exhausted` once terminated."""
         return verdict(self)
 
+    @property
+    def is_terminated(self) -> bool:
+        """Whether it was terminated, or is past its deadline; not what its ancestors are."""
+        look_at_deadlines(self.frame)
+        return self.node.latch is not None
+
     def spent(self, dim: str) -> Amount:
         """What was charged in `dim` so far, children included; `memory`: the highest held."""
         return spent(self, dim)

@@ -101,7 +101,8 @@ def over(node: Node) -> BudgetwareError:
     if node.kind == "resource":
         return UnknownResource(f"resource {node.name!r} was deleted: define it again")
     return NoBudget(
-        f"task {node.path!r} has ended: reserve inside its block, or wrap the call in a "
+        node.ended_text
+        or f"task {node.path!r} has ended: reserve inside its block, or wrap the call in a "
         "task_budget of its own"
     )
 

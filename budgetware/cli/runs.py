@@ -7,6 +7,7 @@ budgetware may join it: `BUDGETWARE_MANIFEST` names the ledger, and has a templa
 
 import json
 import os
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ from .grammar import ALIASES, parse_value
 from .places import MANIFEST_VARIABLE
 
 TASK_VARIABLE, PRINCIPAL_VARIABLE = "BUDGETWARE_TASK", "BUDGETWARE_PRINCIPAL"
+_MEASURED = frozenset({"cpu_micros", "memory", "seconds", "millis"})
+"""What a process is charged for, and limited in, whatever it does."""
+_OF_PROCESSES = frozenset({"cpu_micros", "memory"})
 _STOPPED = 1
 _SIGNALLED = 128
 
@@ -56,6 +60,12 @@ class RunOrder:
     ceilings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     input: bytes | None = None
     policy: str | None = None
+
+    @property
+    def needs_process(self) -> bool:
+        """Whether it asks for something that only a process of its own has."""
+        ceilings = {name for name, value in self.ceilings.items() if value is not None}
+        return bool(ceilings - {"wall_seconds"} or _OF_PROCESSES & {*self.limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +214,8 @@ def _run(service: QuotaService, order: RunOrder, name: str, environment: dict[st
         scope = task_of(service, order, name)
         if scope.plan.shared:
             environment[TASK_VARIABLE] = name
+        else:
+            _check_measured(order, service, name)
     whose: Any = nullcontext() if order.principal is None else principal(order.principal)
     given = {**os.environ, **environment}
     with whose, scope as task:
@@ -214,6 +226,24 @@ def _run(service: QuotaService, order: RunOrder, name: str, environment: dict[st
             raise Failure(f"cannot start {order.command[0]}: {why}", MISUSED) from None
         snapshot = None if task is None else snapshot_of(service, task)
     return Receipt(Path(order.command[0]).name, result, snapshot)
+
+
+def _check_measured(order: RunOrder, service: QuotaService, name: str) -> None:
+    """Raise if a limit cannot be kept: the process has no way to pay from its task.
+
+    Raises:
+        Failure: it says what to do.
+    """
+    template = service.runtime.templates.get(name)
+    dims = {*order.limits, *(() if template is None else template.limits)} - _MEASURED
+    if dims:
+        raise Failure(
+            f"{order.command[0]} would not be limited in {', '.join(sorted(dims))}: a process of "
+            "its own cannot pay. Run a Python program as FILE.py, -m MODULE or python FILE, with "
+            f"{sys.executable} and without --cpu, --memory, --output and --stdin; or give a "
+            f"--ledger, and have the program join {TASK_VARIABLE}",
+            MISUSED,
+        )
 
 
 def snapshot_of(service: QuotaService, task: TaskBudget) -> dict[str, Any]:

@@ -132,14 +132,16 @@ class QuotaCell(Cell):
 class Node:
     """A payer: a task, a quota token, a principal or a resource.
 
-    `latch` is what ended it early, set once. `lent` maps each carved dimension to the cells of
-    the ancestors that granted it. `refused` counts, on a task, the refusals in a row of payers
-    that are no tasks; `waiters` counts the calls that wait and that it would have to pay for.
+    `latch` is what ended it early, set once; `ended_text` what a refusal says once it has ended.
+    `lent` maps each carved dimension to the cells of the ancestors that granted it. `refused`
+    counts, on a task, the refusals in a row of payers that are no tasks; `waiters` counts the calls
+    that wait and that it would have to pay for.
     """
 
     kind = "task"
     deadline_ns: int | None = None
     ended = False
+    ended_text = ""
     finishes = 0
     latch: Any = None
     owner: Any = None

@@ -16,14 +16,16 @@ from budgetware.errors import budget_error
 
 from ._model_calls import ModelCall
 from ._options import CallSettings
-from ._stainless import listen, show
+from ._stainless import listen
 from ._streams import each
 from ._tool_calls import ONE_CALL, ToolAmounts
+from ._wire import show
 
 _ASKED: Final = (
     "system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs",
     "tracing",
 )  # fmt: skip
+_MAXIMA: Final = ("max_completion_tokens", "max_output_tokens")
 _OVER_HTTP: Final = (agents.OpenAIChatCompletionsModel, agents.OpenAIResponsesModel)
 _OVER_SOCKET: Final = agents.OpenAIResponsesWSModel
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -39,6 +41,9 @@ class Way:
     tools: ToolAmounts = field(default_factory=lambda: ONE_CALL)
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str | None = None
+
+    def __deepcopy__(self, _memo: object) -> Way:
+        return self
 
 
 class HeldModel(Model):
@@ -99,19 +104,27 @@ def subclass_of(mixin: type[Any], kind: type[Any], way: Way) -> type[Any]:
 
 def _call(model: HeldModel, asked: Mapping[str, Any]) -> ModelCall:
     way, settings = model.budgetware_way, asked["model_settings"]
-    extra = settings.extra_args or {}
     call = ModelCall(
         way.settings,
         provider=way.provider,
         model=getattr(model, "model", None),
         prompt=_prompt(asked),
-        output_tokens=settings.max_tokens or extra.get("max_completion_tokens"),
+        output_tokens=_largest(settings, "max_tokens", *_MAXIMA),
+        answers=_largest(settings, "n"),
     )
     client = getattr(model, "_client", None)
     over_http = isinstance(model, _OVER_HTTP) and not isinstance(model, _OVER_SOCKET)
     if over_http and isinstance(client, openai.AsyncOpenAI):
         listen(client, call)
     return call
+
+
+def _largest(settings: Any, *names: str) -> int | None:
+    """The largest number under these names, in what is sent beside the settings, too."""
+    beside = [settings.extra_args, settings.extra_body]
+    places = [vars(settings), *(place for place in beside if isinstance(place, Mapping))]
+    given = [place.get(name) for place in places for name in names]
+    return max((one for one in given if type(one) is int), default=None)
 
 
 def _note_heard(call: ModelCall) -> None:

@@ -70,29 +70,43 @@ class Billing:
     It holds no call: whoever holds a reservation would keep it from being collected.
     """
 
-    __slots__ = ("_is_answered", "_is_owed", "is_sent")
+    __slots__ = ("_has_left", "_is_answered", "_is_owed", "_may_be_owed", "is_sent")
 
     def __init__(self) -> None:
         self.is_sent = True
         """False, where it is known that nothing went out: then every failure is free."""
+        self._has_left = False
         self._is_answered = True
         self._is_owed = False
+        self._may_be_owed = False
 
     def sending(self) -> None:
         """Note that an attempt goes out. An earlier one without an answer may be billed."""
-        self._is_owed = self._is_owed or not self._is_answered
-        self._is_answered = False
+        if not self._is_answered:
+            self._may_be_owed = True
+            self._is_owed = self._is_owed or self._has_left
+        self._has_left = self._is_answered = False
         self.is_sent = True
+
+    def left(self) -> None:
+        """Note that what is asked in this attempt was sent: a connection was there."""
+        self._has_left = True
 
     def answered(self, status: int) -> None:
         """Note the answer to an attempt."""
         self._is_answered = True
         self._is_owed = self._is_owed or status in BILLED_STATUSES
 
+    def failed(self, error: BaseException) -> None:
+        """Note how an attempt failed, where that is known of each."""
+        self._is_answered = True
+        self._is_owed = self._is_owed or not is_free(error)
+
     def __call__(self, error: Exception) -> Literal["charge", "release"]:
         if not self.is_sent:
             return "release"
-        if self._is_owed and self._is_answered:  # else all of them may have failed as this one
+        # An attempt that may be owed may have failed as the last one did, unless that was answered.
+        if self._is_owed or (self._may_be_owed and self._is_answered):
             return "charge"
         return outcome_of_error(error)
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final, Literal, cast
 
 from budgetware import BudgetwareError, Reservation, Usage, charge, current_budget, reserve
+from budgetware.errors import ConfigurationError
 
 from ._billing import BILLED_STATUSES
 from ._claude_tools import ToolHooks
@@ -59,7 +60,9 @@ class QuerySpending:
     def __post_init__(self) -> None:
         tokens: object = self.tokens
         if type(tokens) is not int or tokens < 1:
-            raise ValueError(f"tokens={tokens!r}: give an int of 1 or more, for no answer is free")
+            raise ConfigurationError(
+                f"tokens={tokens!r}: give an int of 1 or more, for no answer is free"
+            )
 
     async def start(self, prompt: object, options: Any) -> None:
         """Hold for a query, of `usd` the `max_budget_usd` of its options.

@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from budgetware import Reservation, current_budget, reserve
-from budgetware.errors import soft_termination
+from budgetware.errors import ConfigurationError, soft_termination
 
 from ._model_calls import LONGEST_CALL
-from ._tool_calls import Refused, ToolAmounts, amounts_of, ends_run, refusal_text
+from ._options import CallSettings
+from ._tool_calls import (
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    call_name,
+    checked_tools,
+    ends_run,
+    refusal_text,
+)
 
 GRACE_SECONDS: Final = 10.0
 """How much longer Claude Code waits for a hook than the hook for its turn."""
@@ -29,6 +38,13 @@ class ToolHooks:
     max_wait: float
     _held: dict[str, Reservation] = field(default_factory=dict[str, Reservation])
 
+    def __post_init__(self) -> None:
+        checked_tools(self.tools)
+        CallSettings(policy=self.policy, max_wait=self.max_wait)
+        wait: object = self.max_wait
+        if isinstance(wait, bool) or not isinstance(wait, int | float):
+            raise ConfigurationError(f"max_wait={wait!r}: give seconds, for hooks end on time")
+
     async def before(self, call: Any, tool_use_id: str | None, _context: object) -> dict[str, Any]:
         """Hold, waiting where a payer throttles; answer a refusal with a denial of the tool."""
         name = call["tool_name"]
@@ -45,7 +61,7 @@ class ToolHooks:
         if amounts:
             self._held[tool_use_id] = await reserve(
                 kind="tool",
-                name=name,
+                name=call_name(name),
                 policy=self.policy,
                 max_wait=self.max_wait,
                 expires_in=LONGEST_CALL,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from budgetware import BudgetExceeded, Reservation, reserve
-from budgetware.errors import soft_termination
+from budgetware import BudgetExceeded, Reservation, budgeted, reserve
+from budgetware.errors import ConfigurationError, soft_termination
 
 from ._billing import outcome_of_error
 from ._model_calls import LONGEST_CALL, current_call
@@ -31,6 +31,8 @@ RequestAmounts: TypeAlias = Mapping[str, Any] | Callable[[Any], Mapping[str, Any
 answers None where it costs nothing. Without `bytes` among them, those are estimated."""
 
 MAX_RESPONSE_BYTES: Final = 1 << 20
+UNKNOWN_BODY_BYTES: Final = 1 << 20
+"""What is held for a body that is sent without its length, as of a generator."""
 _VERSIONS: Final = {"httpx": ("0.27", "1"), "httpx2": ("2.0", "3")}
 _BODILESS: Final = frozenset({204, 304})
 
@@ -49,9 +51,13 @@ class RequestSettings:
     def __post_init__(self) -> None:
         most: object = self.max_response_bytes
         if type(most) is not int or most < 0:
-            raise ValueError(f"max_response_bytes={most!r}: give an int of 0 or more")
+            raise ConfigurationError(f"max_response_bytes={most!r}: give an int of 0 or more")
         if self.refusal not in ("raise", "response"):
-            raise ValueError(f"refusal={self.refusal!r}: give 'raise' or 'response'")
+            raise ConfigurationError(f"refusal={self.refusal!r}: give 'raise' or 'response'")
+        if not callable(self.amounts):
+            _check_amounts(self.amounts)
+        once: dict[str, Any] = {"bytes": 1} | ({} if callable(self.amounts) else {**self.amounts})
+        budgeted(name=self.name, policy=self.policy, max_wait=self.max_wait, **once)(lambda: None)
 
     def exchange(self, request: Any) -> Exchange | None:
         """The exchange that a request begins; None where it holds nothing."""
@@ -61,7 +67,8 @@ class RequestSettings:
         if given is None:
             return None
         sent = _length(request.headers)
-        amounts: dict[str, Any] = {"bytes": (sent or 0) + self.max_response_bytes, **given}
+        body = UNKNOWN_BODY_BYTES if "transfer-encoding" in request.headers else sent or 0
+        amounts: dict[str, Any] = {"bytes": body + self.max_response_bytes, **given}
         name = self.name or request.url.raw_host.decode("ascii", "replace")[:128]
         reservation = reserve(
             name=name or None,
@@ -72,6 +79,15 @@ class RequestSettings:
             **amounts,
         )
         return Exchange(reservation, sent)
+
+
+def _check_amounts(amounts: object) -> None:
+    is_mapping = isinstance(amounts, Mapping)
+    if not is_mapping or not all(isinstance(dim, str) for dim in cast("Any", amounts)):
+        raise ConfigurationError(
+            f"amounts={amounts!r}: give a mapping such as {{'calls': 1}}, or a callable of the "
+            "request that returns one, or None for a request that costs nothing"
+        )
 
 
 class Exchange:

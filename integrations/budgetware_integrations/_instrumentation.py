@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
+from importlib import import_module, reload
 from importlib.util import find_spec
 from typing import Final, Unpack
 
@@ -23,13 +23,16 @@ CLIENTS: Final = {
 }
 """Modules here that have `instrument` and `uninstrument`, and what they are for."""
 _take_back: Final[dict[str, Callable[[], None]]] = {}
+_put: Final[dict[str, object]] = {}
+"""What each was last put on: the module of the client."""
 
 
 def instrument(*names: str, **options: Unpack[Options]) -> None:
     """Make model clients hold for their calls, everywhere in the process. Twice is once.
 
-    One that is imported already is instrumented now, others when they are first imported; nothing
-    is imported for it. Where one cannot be instrumented, importing it fails.
+    One that is imported already is instrumented now, others when they are first imported, and
+    again if they are taken out of `sys.modules`; nothing is imported for it. Where
+    one cannot be instrumented, importing it fails.
 
     Args:
         *names: some of `openai`, `anthropic`, `google_genai`, `litellm`; none: all there are.
@@ -42,7 +45,8 @@ def instrument(*names: str, **options: Unpack[Options]) -> None:
         _check(name)
     for name in names or CLIENTS:
         _forget(name)
-        _take_back[name] = when_imported(CLIENTS[name], partial(_put_on, name, options))
+        put_on = partial(_put_on, name, options)
+        _take_back[name] = when_imported(CLIENTS[name], put_on, always=True)
 
 
 def uninstrument() -> None:
@@ -83,8 +87,12 @@ def _forget(name: str) -> None:
         take_back()
 
 
-def _put_on(name: str, options: Options, _client: object) -> None:
-    import_module(_module_of(name)).instrument(**options)
+def _put_on(name: str, options: Options, client: object) -> None:
+    known, _put[name] = _put.get(name), client
+    module = import_module(_module_of(name))
+    if known is not None and known is not client:  # imported anew: its classes are others
+        module = reload(module)
+    module.instrument(**options)
 
 
 def _module_of(name: str) -> str:

@@ -16,12 +16,14 @@ import anyio
 from anyio import to_thread
 
 from budgetware import BudgetExceeded, BudgetwareError, QuotaService, QuotaToken, reserve
+from budgetware.errors import QuotaTokenError, TokenConsumed
 from budgetware.propagation import extract_meta, inject_meta
 
 from ._billing import is_free
 from ._mcp_meta import BUDGET_KEY, limits_meta, never_ran, read_charged
+from ._options import CallSettings
 from ._requests import Policy
-from ._tool_calls import ONE_CALL, Amounts, ToolAmounts, amounts_of, call_name
+from ._tool_calls import ONE_CALL, Amounts, ToolAmounts, amounts_of, call_name, checked_tools
 
 T = TypeVar("T")
 Meta = Mapping[str, Any] | None
@@ -57,7 +59,12 @@ class TokenPart:
 
     def put(self, meta: dict[str, Any]) -> None:
         """Split one off, and put it into the `_meta` of a request."""
-        part = self.token.split(self.expected_use, allowance=self.allowance)
+        try:
+            part = self.token.split(self.expected_use, allowance=self.allowance)
+        except TokenConsumed:
+            raise
+        except QuotaTokenError as error:
+            raise NoPart(str(error)) from None
         try:
             inject_meta(meta, part, expires_in=self.expires_in, audience=self.audience)
         except BudgetwareError:
@@ -65,16 +72,24 @@ class TokenPart:
             raise
 
     async def take_back(self, sent: Meta, received: object) -> None:
-        """Merge what comes back; where nothing does, try to take what was sent."""
+        """Merge what comes back; where nothing does, try to take what was sent.
+
+        Where that fails, too, the server has it, and may spend all of its allowance: that counts
+        as spent. The weight of the part says who goes first, and is no amount: it is given back.
+        """
         with anyio.move_on_after(_LONGEST_RETURN_SECONDS, shield=True):
-            try:
-                text = extract_meta(received if isinstance(received, Mapping) else None)
-            except BudgetwareError as error:
-                _log.warning("what came back of a quota token is none: %s", error)
-                return
-            for found in (text, extract_meta(sent)):
+            for found in (_returned(received), extract_meta(sent)):
                 if found is not None and await to_thread.run_sync(self._merge, found):
                     return
+        self._restore_weight()
+
+    def _restore_weight(self) -> None:
+        weight = QuotaToken(self.token.resource, self.expected_use, service=self.service)
+        try:
+            self.token.merge(weight)
+        except BudgetwareError as error:
+            weight.close()
+            _log.warning("the weight of a part of a quota token was not given back: %s", error)
 
     def _merge(self, text: str) -> bool:
         try:
@@ -86,7 +101,21 @@ class TokenPart:
         except BudgetwareError as error:
             part.close()
             _log.warning("what came back of a quota token was not merged: %s", error)
+            return False
         return True
+
+
+class NoPart(QuotaTokenError):
+    """A token has no part for one more call now."""
+
+
+def _returned(received: object) -> str | None:
+    """The token in the `_meta` of a result; None: there is none that could be one."""
+    try:
+        return extract_meta(received if isinstance(received, Mapping) else None)
+    except BudgetwareError as error:
+        _log.warning("what came back of a quota token is none: %s", error)
+        return None
 
 
 class ClientOptions(TypedDict, total=False):
@@ -124,8 +153,9 @@ class Calling:
     ) -> None:
         if token is not None and not isinstance(token, TokenPart):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"token={token!r}: give a TokenPart")
-        self._tools = tools
-        self._delegate = delegate
+        CallSettings(policy=policy, max_wait=max_wait)  # raises where they cannot be
+        self._tools = checked_tools(tools)
+        self._delegate = checked_tools(delegate)
         self._token = token
         self._raises = raises
         self._options: dict[str, Any] = {"policy": policy, "max_wait": max_wait}
@@ -137,7 +167,7 @@ class Calling:
         arguments: Any,
         meta: Meta,
         send: Callable[[Any], Awaitable[T]],
-        refuse: Callable[[BudgetExceeded], T],
+        refuse: Callable[[BudgetwareError], T],
     ) -> T:
         """Hold, send with what the server may spend, and settle.
 
@@ -149,13 +179,17 @@ class Calling:
         """
         around = _outer.get()
         if around is not None and getattr(around, "session", None) is client:
-            return await send(meta)
+            marked = _outer.set(None)
+            try:
+                return await send(meta)
+            finally:
+                _outer.reset(marked)
         own = amounts_of(self._tools, name, arguments)
         lent = amounts_of(self._delegate, name, arguments)
         marked = _outer.set(client)
         try:
             return await self._hold(own, lent, name, meta, send)
-        except BudgetExceeded as error:
+        except (BudgetExceeded, NoPart) as error:
             if self._raises:
                 raise
             return refuse(error)
@@ -203,7 +237,8 @@ class Calling:
 
 def _outcome(error: Exception) -> Literal["charge", "release"]:
     """What a failure of a call books: nothing, where no tool can have run."""
-    return "release" if never_ran(error) or is_free(error) else "charge"
+    is_unsent = isinstance(error, NoPart)
+    return "release" if is_unsent or never_ran(error) or is_free(error) else "charge"
 
 
 def _sum(one: Amounts, other: Amounts) -> dict[str, Any]:

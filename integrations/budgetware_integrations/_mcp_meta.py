@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Final, cast
 
 from budgetware import BudgetExceeded, BudgetTerminated, BudgetwareError, Dim, TaskBudget
-from budgetware.errors import InvalidAmount
+from budgetware.errors import InvalidAmount, LedgerUnavailable
 
 BUDGET_KEY: Final = "io.budgetware/budget"
 
@@ -25,6 +25,8 @@ _NEVER_RAN: Final = frozenset({-32700, -32600, -32602})
 """Errors of JSON-RPC for requests that cannot be. Not that of a method that is not there: clients
 ask for the list of tools after a call, and servers need not have one."""
 _LEVELS: Final = frozenset({Dim.MEMORY, Dim.MILLIS})
+_LEDGER_SECONDS: Final = 1.0
+"""After how long to try again where the ledger did not answer."""
 _MOST_LIMITS: Final = 32
 _MOST: Final = 2**53 - 1
 _DOLLARS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
@@ -90,9 +92,16 @@ def refused_meta(error: BudgetwareError) -> dict[str, Any]:
             "limit": _plain(error.limit),
             "retry_after": error.retry_after,
         }
+    elif isinstance(error, LedgerUnavailable):
+        facts["retry_after"] = _LEDGER_SECONDS
     elif isinstance(error, BudgetTerminated):
         facts |= {"budget": error.budget, "dim": error.dim, "retry_after": None}
     return facts
+
+
+def read_refused(meta: object) -> object:
+    """What a result says was refused further inside; None: nothing was."""
+    return _get(_of(meta), "refused")
 
 
 def read_charged(meta: object, allowed: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,18 +26,29 @@ from budgetware import (
     reserve,
     task_budget,
 )
-from budgetware.errors import QuotaTokenError, budget_error
-from budgetware.propagation import extract_meta, inject_meta
+from budgetware.errors import ConfigurationError, LedgerUnavailable, QuotaTokenError
+from budgetware.propagation import extract_meta, inject_meta, take
 
-from ._mcp_meta import BUDGET_KEY, never_ran, read_limits, refused_meta, report
-from ._requests import Policy, RequestTasks
-from ._tool_calls import ONE_CALL, Amounts, Refused, ToolAmounts, amounts_of, call_name
+from ._mcp_meta import BUDGET_KEY, never_ran, read_limits, read_refused, refused_meta, report
+from ._requests import Policy, RequestTasks, budget_cause, check_holding
+from ._tool_calls import (
+    ONE_CALL,
+    Amounts,
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    call_name,
+    checked_tools,
+)
 
 T = TypeVar("T")
 Asker = Callable[[Any], "str | Awaitable[str | None] | None"]
 
 _RETURNS_IN: Final = "10m"
 """How long a client may take to fetch what its token has left."""
+
+Told = (*Refused, LedgerUnavailable)
+"""What a client is told of, where a tool raises it."""
 
 _log = logging.getLogger("budgetware.integrations")
 
@@ -53,7 +64,8 @@ class ServerOptions(TypedDict, total=False):
     policy: of these tasks.
     max_wait: the longest wait of a call that is throttled, in seconds or as `"30s"`.
     on_error: `"release"`: a call that fails, or whose result says `isError`, costs nothing.
-    service: whose budgets, principals and resources; needed to take quota tokens.
+    service: whose budgets, principals, resources and keys of quota tokens; by default the one that
+        is current.
     audience: what quota tokens for this server are made out to.
     """
 
@@ -73,7 +85,9 @@ class ToolCall:
     """One request.
 
     of: the hook's context.
-    key: the same for all hooks that it passes.
+    key: the same for all hooks that it passes, those of servers inside the server, too.
+    message: the same for all hooks of one server.
+    http: the ASGI scope of the request of HTTP that it came by.
     function: that the tool is, where that is known.
     """
 
@@ -82,6 +96,8 @@ class ToolCall:
     meta: object
     of: object
     key: object = None
+    message: object = None
+    http: object = None
     function: object = None
 
 
@@ -107,16 +123,19 @@ class Served(Generic[T]):
     refusal: BudgetwareError | None = None
     inside: BudgetwareError | None = None
     has_begun: bool = False
-    key: object = None
+    call: ToolCall | None = None
+    by: object = None
     token: str | None = None
     budget: TaskBudget | None = None
 
-    def meta(self) -> dict[str, Any]:
-        """What goes into `_meta`."""
+    def meta(self, inner: object = None) -> dict[str, Any]:
+        """What goes into `_meta`; `inner`: what a server inside this one has put there."""
         told: dict[str, Any] = {"charged": {} if self.budget is None else report(self.budget)}
         refusal = self.refusal or self.inside
         if refusal is not None:
             told["refused"] = refused_meta(refusal)
+        elif refused := read_refused(inner):
+            told["refused"] = refused
         meta: dict[str, Any] = {BUDGET_KEY: told}
         if self.token is not None:
             inject_meta(meta, self.token)
@@ -151,29 +170,42 @@ class Serving:
     ) -> None:
         if principal is not None and not callable(principal):
             raise TypeError(f"principal={principal!r}: give a callable of the request's context")
+        given: object = audience
+        if given is not None and (not isinstance(given, str) or not given):
+            raise ConfigurationError(f"audience={given!r}: give a name or an address, or None")
+        check_holding(max_wait, on_error, takes_callables=False)
         self._tasks = RequestTasks(
             what="tool-call", limits=limits, name=name, policy=policy, service=service
         )
-        self._tools = tools
+        self._tools = checked_tools(tools)
         self._principal = principal
         self._max_wait = max_wait
         self._releases = on_error == "release"
-        self._service = service
         self._audience = audience
         own = () if tools is None or callable(tools) else tools
         self._known = frozenset((*(limits or ()), *own))
+
+    def holds(self, message: object) -> bool:
+        """Say whether it holds for this call already: it was added twice."""
+        outer = _current.get()
+        if outer is None or outer.by is not self or outer.call is None:
+            return False
+        return outer.call.message is message
 
     async def serve(
         self, call: ToolCall, run: Callable[[], Awaitable[T]], way: Way[T]
     ) -> Served[T]:
         """Run a call under its budgets; raises what `run` raises, as far as `way` has no answer."""
         outer = _current.get()
-        is_nested = outer is not None and call.key is not None and outer.key is call.key
-        served: Served[T] = Served(key=call.key)
+        around = None if outer is None or outer.call is None else outer.call.key
+        is_nested = around is not None and around is call.key
+        request = None if is_nested else self._tasks.around(call.http)
+        serve = self._serve if request is None else request.wrap(self._serve)
+        served: Served[T] = Served(call=call, by=self)
         marked = _current.set(served)
         try:
-            with nullcontext() if is_nested else self._tasks.border():
-                await self._serve(call, run, way, served)
+            with self._tasks.border(is_inside=is_nested or request is not None):
+                await serve(call, run, way, served)
         except Exception as error:
             served.refusal = _refusal(error, has_begun=served.has_begun)
             served.result = None if served.refusal is not None else way.answer(error, call)
@@ -235,11 +267,10 @@ class Serving:
             served.token = _given_back(token)
 
     async def _token(self, meta: object) -> QuotaToken | None:
-        text = None if self._service is None else extract_meta(meta)
-        if text is None or self._service is None:
+        text = extract_meta(meta)
+        if text is None:
             return None
-        take = partial(self._service.import_token, text, audience=self._audience)
-        return await to_thread.run_sync(take)
+        return await to_thread.run_sync(partial(take, text, audience=self._audience))
 
 
 def _refusal(error: Exception, *, has_begun: bool) -> BudgetwareError | None:
@@ -248,12 +279,12 @@ def _refusal(error: Exception, *, has_begun: bool) -> BudgetwareError | None:
     Before the tool runs, everything of ours is: what the client sent may be the reason.
     """
     if isinstance(error, BudgetwareError) and not has_begun:
-        if not isinstance(error, Refused):
+        if not isinstance(error, Told):
             _log.warning("a call of a tool was not run: %s", error)
         return error
     is_wrapped = isinstance(error, ExceptionGroup)
-    found = budget_error(error) if is_wrapped else error
-    return found if isinstance(found, Refused) else None
+    found = budget_cause(error) if is_wrapped else error
+    return found if isinstance(found, Told) else None
 
 
 def _given_back(token: QuotaToken | None) -> str | None:

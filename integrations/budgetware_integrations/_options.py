@@ -92,6 +92,17 @@ def checked_limits(limits: object) -> dict[str, Any] | None:
     return checked
 
 
+def checked_provider(provider: object) -> None:
+    """Raise ConfigurationError unless it names a provider, or is None."""
+    if provider is None or (
+        isinstance(provider, str) and provider and provider.isprintable() and len(provider) <= 128
+    ):
+        return
+    raise ConfigurationError(
+        f"provider={provider!r}: give a text of 1 to 128 printable characters, or None"
+    )
+
+
 def _checked_policy(policy: Any) -> Any:
     if policy is None or isinstance(policy, Throttle | Reject | Terminate):
         return policy

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 from pydantic_ai import RunContext
@@ -25,9 +25,11 @@ from budgetware.errors import soft_termination
 
 from ._model_calls import ModelCall
 from ._options import CallSettings
-from ._stainless import listen
+from ._stainless import answers_of, listen, most_of
 
 T = TypeVar("T")
+
+_MAXIMA: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,15 @@ class HeldModel(WrapperModel):
     ) -> ModelCall:
         model, way = self.wrapped, self._way
         settings: Mapping[str, Any] = {**(model.settings or {}), **(model_settings or {})}
+        extra: Any = settings.get("extra_body")
+        places = [settings, cast("Mapping[str, Any]", extra if isinstance(extra, Mapping) else {})]
         call = ModelCall(
             way.settings,
             provider=way.provider or model.system,
             model=model.model_name,
             prompt=_prompt(messages, parameters),
-            output_tokens=settings.get("max_tokens"),
+            output_tokens=max(most_of(place, *_MAXIMA) or 0 for place in places),
+            answers=max(answers_of(place, "n") for place in places),
         )
         client = getattr(model, "client", None)
         if any(kind.__name__ == "AsyncAPIClient" for kind in type(client).__mro__):

@@ -7,13 +7,17 @@ Not here: what the requests of each provider are.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
+from budgetware.errors import ConfigurationError
+
+from ._billing import StreamError
 from ._model_calls import ModelCall, current_call
-from ._options import CallSettings
-from ._wire import Look, tee
+from ._options import CallSettings, checked_provider
+from ._plain import plain
+from ._wire import Look, show, tee, watch
 
 C = TypeVar("C")
 
@@ -46,6 +50,11 @@ class Way:
     settings: CallSettings
     provider: str | None = None
     include_usage: bool = True
+
+    def __post_init__(self) -> None:
+        checked_provider(self.provider)
+        if type(self.include_usage) is not bool:
+            raise ConfigurationError(f"include_usage={self.include_usage!r}: give True or False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +177,29 @@ def call_of(asked: Request, protocol: Protocol, way: Way, client: Any) -> ModelC
     )
 
 
+def path_of(options: Any) -> str:
+    """Where a request goes, without its query."""
+    path: str = options.url.partition("?")[0]
+    return path.rstrip("/")
+
+
 def body_of(options: Any) -> dict[str, Any] | None:
     """What is sent, with `extra_body`; None: it is no JSON object."""
     body, extra = options.json_data, options.extra_json
+    content = getattr(options, "content", None)
+    if body is None and isinstance(content, bytes | bytearray):
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
     if not isinstance(body, Mapping):
         return None
     return {**cast("Mapping[str, Any]", body), **(extra or {})}
+
+
+def prompt_of(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The parts of what is sent that make the prompt, as plain values; what was not given is not."""
+    return plain({name: body[name] for name in names if name in body})
 
 
 def most_of(body: Mapping[str, Any], *names: str) -> int | None:
@@ -201,6 +227,8 @@ def _options(options: Any, asked: Request) -> Any:
     is_read_later = any(str(name).lower() == _RAW_RESPONSE for name in headers)
     if asked.body is not None:
         changed |= {"json_data": asked.body, "extra_json": None}
+        if getattr(options, "content", None) is not None:
+            changed["content"] = None
     if is_read_later or asked.body is not None:
         changed["headers"] = plain_headers(options)
     return options.model_copy(update=changed) if changed else options
@@ -222,22 +250,23 @@ def _settle(call: ModelCall, result: Any, asked: Request) -> None:
         return
     call.note(result, final=True)
     if heard is not None and not call.is_final:
-        show(heard, asked.look(call))
+        settle_read(call, heard, asked.look(call))
     call.end()
 
 
-def show(response: Any, look: Look) -> None:
-    """Show the document that a response has, where it was read."""
-    try:
-        look(json.loads(response.content))
-    except (ValueError, RuntimeError):  # no JSON; not read
-        return
+def settle_read(call: ModelCall, response: Any, look: Look) -> None:
+    """Settle to a response that was read already, a stream of events too."""
+    show(response, look)
+    if call.is_broken:
+        call.end(StreamError("the provider told of an error in its stream"), broken=True)
+    call.end()
 
 
-def _on_request(_request: Any) -> None:
+def _on_request(request: Any) -> None:
     call = current_call()
     if call is not None:
         call.billing.sending()
+        watch(request, call.billing)
 
 
 async def _on_request_async(request: Any) -> None:

@@ -13,12 +13,14 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
-from ._billing import StreamError
+from ._billing import Billing, StreamError
 from ._model_calls import ModelCall
 
 Look = Callable[[Any], bool]
 """Shown each event that may tell of usage or of an error; whether the caller is to see it, too."""
 
+DONE: Final = "[DONE]"
+"""What is shown when a stream says that it is over."""
 MOST_BYTES: Final = 16 << 20
 """How much of one event, or document, is kept to look at; what is longer passes unseen."""
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
@@ -68,6 +70,7 @@ class Events:
         data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
         if data == b"[DONE]":
             self.is_over = True
+            self._look(DONE)
             return True
         try:
             document = json.loads(data)
@@ -163,8 +166,65 @@ def _passage(response: Any, call: ModelCall, look: Look) -> Passage:
             headers.pop(name, None)
     elif encoding not in {"", "identity"}:
         return Passage(call, Document(lambda _document: True), None)
-    is_stream = "event-stream" in headers.get("content-type", "")
-    return Passage(call, Events(look) if is_stream else Document(look), decoder)
+    is_document = "json" in headers.get("content-type", "")  # servers name streams in many ways
+    return Passage(call, Document(look) if is_document else Events(look), decoder)
+
+
+def show(response: Any, look: Look) -> None:
+    """Show what a response has that was read already: a document, or events.
+
+    Events that the caller is not to see are taken out of it.
+    """
+    try:
+        content: bytes = response.content
+    except RuntimeError:  # not read
+        return
+    try:
+        look(json.loads(content))
+    except (ValueError, RecursionError):
+        events = Events(look)
+        passed = events.feed(content) + events.rest()
+        if passed != content:
+            response._content = passed
+
+
+def watch(request: Any, billing: Billing) -> None:
+    """Have `billing` told when the body of a request is taken to be sent."""
+    kind = _watched(type(request).__module__.split(".")[0])
+    if kind is not None and not isinstance(request.stream, kind):
+        request.stream = kind(request.stream, billing)
+
+
+@cache
+def _watched(module: str) -> type[Any] | None:
+    """A body that tells when it is sent, of httpx or httpx2; None for other clients."""
+    if module not in {"httpx", "httpx2"}:
+        return None
+    http = import_module(module)
+
+    class Watched(http.AsyncByteStream, http.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, stream: Any, billing: Billing) -> None:
+            self._stream, self._billing = stream, billing
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        def __iter__(self) -> Iterator[bytes]:
+            self._billing.left()
+            yield from self._stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            self._billing.left()
+            async for chunk in self._stream:
+                yield chunk
+
+        def close(self) -> None:
+            self._stream.close()
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    return Watched
 
 
 @cache

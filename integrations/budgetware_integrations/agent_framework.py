@@ -12,16 +12,20 @@
 
 `budget_middleware()` returns middleware of all three kinds: for an agent, for one run
 (`agent.run(..., middleware=...)`), or for a chat client, which takes those of models and tools.
-Put it first: what lies outside of it may answer without a call, what lies inside is paid for.
+Among middleware for models its place does not matter: each call that reaches the client is held,
+as often as another one makes it. Among that for tools, put it last: it holds once for what lies
+inside of it.
 
 **A run is a task** with `budget_middleware(limits={"tokens": 50_000, "usd": "0.25"})`: each run of
-the agent, streamed or not, by the agent's name or `name=`. An agent that is a tool of another one,
-`other.as_tool()`, nests in it by itself.
+the agent, streamed or not, by the agent's name or `name=`. A chat client has no runs: its calls are
+refused with `ConfigurationError` there. An agent that is a tool of another one, `other.as_tool()`,
+nests in it by itself; if it has no such middleware, it is given that of models and tools.
 
 **What is held.** For a model call, one call and tokens: the prompt by its bytes, the answer by
-`max_tokens` of the options, else `default_output_tokens=4_096`; where `usd` is limited, the price
-of that. For a tool, `{"calls": 1}`, or what `tools=` says; nothing where its function is
-`@budgeted` or an agent. The retries of a provider's client are one call.
+the largest maximum of the options, `extra_body` included, else `default_output_tokens=4_096`;
+where `usd` is limited, the price of that. For a tool, `{"calls": 1}`, or what `tools=` says;
+nothing where its function is `@budgeted` or an `Agent`. The retries of a provider's client are one
+call.
 
 **What is settled.** The usage details that the response or the stream reports, before any tool
 runs. Where there are none, as after a stream that was left early, what was held is charged; a
@@ -31,31 +35,33 @@ provider does not bill charges nothing.
 **When there is not enough**, a model call raises `BudgetExceeded` out of the run. A tool is not
 run, and the model reads why in place of its result. Where the policy is `terminate`, a tool raises
 `MiddlewareFailure`, which ends the loop (any other exception would be told to the model as a failed
-tool, and the loop go on), and the owner of the task gets `BudgetTerminated`.
+tool, and the loop go on), and the owner of the task gets `BudgetTerminated`. An error of a callable
+for `tools=` ends the run as a `MiddlewareFailure`, too, whose cause it is.
 
 Limits: a conversation that the service keeps (`conversation_id`) is held for what is sent, and
 settled to all of it. Hosted tools are part of the model call. Embeddings and workflows without
-agents are not held; put `reserve` around them.
+agents are not held; put `reserve` around them. Agents of a service, without a chat client here,
+are held as tools alone; agents that your code runs inside of a tool need the middleware, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from inspect import getclosurevars
 from typing import Any, Final, Unpack
 
-from budgetware import Usage, errors, task_budget
+from budgetware import errors, task_budget
+from budgetware.errors import ConfigurationError
 
-from ._model_calls import ModelCall, read_usage
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_limits
 from ._requirements import require
-from ._stainless import listen
 from ._task_names import task_name
 from ._tool_calls import (
     ONE_CALL,
     Refused,
     ToolAmounts,
     amounts_of,
+    checked_tools,
     ends_run,
     refusal_text,
     run_tool,
@@ -64,24 +70,25 @@ from ._tool_calls import (
 require("agent-framework-core", "1.21", "2", extra="agent-framework")
 
 from agent_framework import (  # noqa: E402
+    Agent,
     AgentContext,
     AgentMiddleware,
     ChatContext,
     ChatMiddleware,
     FunctionInvocationContext,
     FunctionMiddleware,
-    FunctionTool,
     MiddlewareFailure,
     ResponseStream,
 )
 from agent_framework.exceptions import UserInputRequiredException  # noqa: E402
 
+from ._agent_framework_models import BudgetedModels  # noqa: E402
+
+__all__ = ["BudgetedModels", "BudgetedRuns", "BudgetedTools", "budget_middleware"]
+
 Next = Callable[[], Awaitable[None]]
 
 _HELD: Final = "budgetware.held"
-_MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-_CLIENTS: Final = ("client", "anthropic_client")
-_HEARD: Final = frozenset({"openai", "anthropic"})
 
 
 def budget_middleware(
@@ -105,20 +112,29 @@ def budget_middleware(
         provider: who answers; by default as the chat client says; for prices, spans and events.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    runs = [] if limits is None else [BudgetedRuns(limits, name)]
-    return [*runs, BudgetedModels(CallSettings(**options), provider), BudgetedTools(tools)]
+    models, functions = BudgetedModels(CallSettings(**options), provider), BudgetedTools(tools)
+    functions.models = models
+    if limits is None:
+        return [models, functions]
+    return [BudgetedRuns(limits, name), _ModelsOfRuns(models.settings, provider), functions]
 
 
 class BudgetedRuns(AgentMiddleware):
     """Makes each run of an agent a task of its own."""
 
     def __init__(self, limits: Mapping[str, Any], name: str | None = None) -> None:
-        task_budget(name or "agent", **limits)  # raises at once what is wrong
-        self._limits = dict(limits)
+        checked = checked_limits(limits)
+        if checked is None:
+            raise ConfigurationError("limits=None: give those of a run, such as {'tokens': 50_000}")
+        task_budget(name or "agent", **checked)  # raises at once what is wrong
+        self._limits = checked
         self._name = name
 
     async def process(self, context: AgentContext, call_next: Next) -> None:
         """Run the agent in its task; a stream enters it at each step."""
+        given = dict(context.client_kwargs or {})
+        given["middleware"] = [_in_run(one) for one in given.get("middleware", ())]
+        context.client_kwargs = given
         if _is_held(context.metadata, self):
             await call_next()
             return
@@ -133,76 +149,65 @@ class BudgetedRuns(AgentMiddleware):
             context.result = _within(run, context.result)
 
 
-class BudgetedModels(ChatMiddleware):
-    """Holds for each call of a model."""
+class _ModelsOfRuns(BudgetedModels):
+    """Of middleware with limits: it takes calls of agents alone, where these are enforced."""
 
-    def __init__(self, settings: CallSettings, provider: str | None = None) -> None:
-        self._settings = settings
-        self._provider = provider
-
-    async def process(self, context: ChatContext, call_next: Next) -> None:
-        """Hold, let the call go on, and settle to what it reports, at the end of its stream."""
-        call = self._call(context)
-        await call.start()
-        try:
-            with call.inside():
-                await call_next()
-        except BaseException as error:
-            call.end(error)
-            raise
-        if isinstance(context.result, ResponseStream):
-            _follow(context.result, call)
-            return
-        call.note(context.result, final=True)
-        _finish(call)
-
-    def _call(self, context: ChatContext) -> ModelCall:
-        options: Mapping[str, Any] = context.options or {}
-        client: Any = context.client
-        call = ModelCall(
-            self._settings,
-            provider=self._provider or str(getattr(client, "OTEL_PROVIDER_NAME", "unknown")),
-            model=options.get("model") or getattr(client, "model", None),
-            prompt={
-                "messages": [message.to_dict() for message in context.messages],
-                "instructions": options.get("instructions"),
-                "tools": [_declared(tool) for tool in _listed(options.get("tools"))],
-                "format": _schema(options.get("response_format")),
-            },
-            output_tokens=next((options[name] for name in _MAXIMA if options.get(name)), None),
-            answers=options.get("n") or 1,
+    async def process(self, context: ChatContext, call_next: Next) -> None:  # noqa: ARG002
+        raise ConfigurationError(
+            "budget_middleware(limits=...) holds for the runs of an agent: a chat client has none; "
+            "give it budget_middleware(), and put task_budget(...) around its calls"
         )
-        for name in _CLIENTS:
-            inner = getattr(client, name, None)
-            if type(inner).__module__.partition(".")[0] in _HEARD:
-                listen(inner, call)
-        return call
+
+
+def _in_run(middleware: Any) -> Any:
+    """The same within a run of an agent, whose limits are enforced."""
+    if isinstance(middleware, _ModelsOfRuns):
+        return BudgetedModels(middleware.settings, middleware.provider)
+    return middleware
 
 
 class BudgetedTools(FunctionMiddleware):
     """Holds for each call of a tool."""
 
+    models: BudgetedModels | None = None
+    """What is given to an agent as a tool, too."""
+
     def __init__(self, tools: ToolAmounts = ONE_CALL) -> None:
-        self._tools = tools
+        self._tools = checked_tools(tools)
 
     async def process(self, context: FunctionInvocationContext, call_next: Next) -> None:
         """Hold, and run the tool; where that is refused, the model reads why."""
         if _is_held(context.metadata, BudgetedTools):
             await call_next()
             return
-        function, name = context.function.func, context.function.name
-        amounts = (
-            {}
-            if _is_agent(function)
-            else amounts_of(self._tools, name, context.arguments, function)
-        )
+        is_begun = False
+
+        async def run() -> None:
+            nonlocal is_begun
+            is_begun = True
+            await call_next()
+
         try:
             with errors.soft_termination():
-                await run_tool(amounts, name, call_next, free=(UserInputRequiredException,))
+                amounts = self._amounts(context)
+                name = context.function.name
+                await run_tool(amounts, name, run, free=(UserInputRequiredException,))
         except Refused as error:
             if ends_run(error):
                 raise MiddlewareFailure(refusal_text(error)) from error
             context.result = refusal_text(error)
+        except Exception as error:
+            if is_begun:
+                raise
+            raise MiddlewareFailure(f"what a tool holds: {error!r}") from error
+
+    def _amounts(self, context: FunctionInvocationContext) -> Mapping[str, Any]:
+        function = context.function.func
+        agent = _agent_of(function)
+        if agent is None:
+            return amounts_of(self._tools, context.function.name, context.arguments, function)
+        _pass_on(agent, self.models, self)
+        return {}
 
 
 def _is_held(metadata: dict[str, Any], by: object) -> bool:
@@ -215,52 +220,23 @@ def _is_held(metadata: dict[str, Any], by: object) -> bool:
     return False
 
 
-def _is_agent(function: object) -> bool:
-    """Say whether a tool runs an agent, which holds for its own calls: `Agent.as_tool`."""
-    return getattr(function, "__module__", "") == "agent_framework._agents"
+def _agent_of(function: Any) -> Agent[Any] | None:
+    """The agent that a tool runs, which holds for its own calls: of `Agent.as_tool`."""
+    if getattr(function, "__module__", "") != "agent_framework._agents":
+        return None
+    agent = getclosurevars(function).nonlocals.get("self")
+    return agent if isinstance(agent, Agent) else None
 
 
-def _follow(stream: ResponseStream[Any, Any], call: ModelCall) -> None:
-    """Note what a stream reports, and end the call with it."""
-    used = Usage()
-    is_begun = False
-
-    def see(update: Any) -> None:
-        nonlocal used, is_begun
-        is_begun = True
-        for content in update.contents:
-            usage = read_usage(content.usage_details) if content.type == "usage" else None
-            if usage is not None:  # of one call there may be several, which the framework adds
-                used = used + usage
-                call.note(used)
-
-    @contextmanager
-    def step() -> Generator[None]:
-        try:
-            with call.inside():
-                yield
-        except StopAsyncIteration:
-            _finish(call)
-            raise
-        except BaseException as error:
-            call.end(error, broken=is_begun and isinstance(error, Exception))
-            raise
-
-    def close() -> None:
-        if call.billing.is_sent:
-            call.end(GeneratorExit())
-        else:
-            call.release()
-
-    stream.with_transform_hook(see).with_pull_context_manager(step).with_cleanup_hook(close)
-
-
-def _finish(call: ModelCall) -> None:
-    """End a call that came to its end; other middleware may have answered it."""
-    if call.billing.is_sent:
-        call.end()
-    else:
-        call.release()
+def _pass_on(agent: Agent[Any], *ours: ChatMiddleware | FunctionMiddleware | None) -> None:
+    """Give an agent the middleware for models and tools that it does not have."""
+    given: Any = agent.middleware or []
+    has = list(given) if isinstance(given, list | tuple) else [given]
+    for one in ours:
+        kind = BudgetedTools if isinstance(one, BudgetedTools) else BudgetedModels
+        if one is not None and not any(isinstance(other, kind) for other in has):
+            has.append(one)
+            agent.middleware = has
 
 
 def _within(run: Any, stream: ResponseStream[Any, Any]) -> ResponseStream[Any, Any]:
@@ -278,21 +254,3 @@ def _within(run: Any, stream: ResponseStream[Any, Any]) -> ResponseStream[Any, A
         return await stream.get_final_response()
 
     return ResponseStream(run(updates)(), finalizer=response)
-
-
-def _listed(tools: Any) -> list[Any]:
-    if tools is None:
-        return []
-    return list(tools) if isinstance(tools, list | tuple) else [tools]
-
-
-def _declared(tool: Any) -> Any:
-    """A tool as the model reads of it."""
-    if isinstance(tool, FunctionTool):
-        return tool.name, tool.description, tool.parameters()
-    return tool
-
-
-def _schema(form: Any) -> Any:
-    schema = getattr(form, "model_json_schema", None)
-    return form if schema is None else schema()

@@ -10,7 +10,7 @@
         await client.messages.create(model="claude-haiku-4-5", max_tokens=500, messages=[...])
 
 `wrap` takes a client of any kind (`Anthropic`, `AsyncAnthropic`, and those of Bedrock, Vertex,
-Foundry, AWS), and returns the same one; its copies by `with_options()` are wrapped, too.
+Foundry, AWS), and returns the same one, of a subclass by the same name; its copies by `with_options()` are wrapped, too.
 `instrument()` does so for all `Anthropic` and `AsyncAnthropic` clients of the process, those that
 a framework makes included. `BudgetMiddleware` is the same as a middleware of the client:
 
@@ -21,6 +21,9 @@ last. Where the client is wrapped as well it does nothing.
 
 **What is held.** One call, and tokens: the prompt by its bytes (`count_tokens=` counts it better),
 the answer by `max_tokens`. Where `usd` is limited, the price of that at the model's dearest rate.
+Pictures are
+taken for 1,600 tokens; documents that are sent inline for one by 10 bytes, sound and video for one
+by 100, at least 1,600; what is only named, by a URL or an id, for 1,600 whatever its size.
 
 **What is settled.** The usage that the answer reports, what was read from or written to a cache
 included. A stream that is left early is charged its prompt, which is known by then, and the answer
@@ -53,10 +56,12 @@ from ._stainless import (
     body_of,
     call_of,
     most_of,
+    path_of,
     plain_headers,
+    prompt_of,
     put,
     read,
-    show,
+    settle_read,
     take,
 )
 from ._stainless import wrap as wrap_client
@@ -86,6 +91,8 @@ Client = (
 """What `wrap` takes; Foundry's, AWS' and Google Cloud's are subclasses of the first two."""
 C = TypeVar("C", bound=Client)
 
+__all__ = ["BudgetMiddleware", "Client", "instrument", "uninstrument", "wrap"]
+
 _PROMPT: Final = ("system", "messages", "tools", "output_config", "output_format")
 _KINDS: Final = (anthropic.Anthropic, anthropic.AsyncAnthropic)
 
@@ -93,13 +100,22 @@ _KINDS: Final = (anthropic.Anthropic, anthropic.AsyncAnthropic)
 def wrap(client: C, *, provider: str | None = None, **options: Unpack[Options]) -> C:
     """Make a client hold for its calls; returns the same client.
 
-    Twice is once: settings that are given the second time replace all those of the first.
+    Twice is once: settings that are given the second time replace all those of the first. Its class
+    becomes a subclass by the same name.
 
     Args:
         client: of `anthropic`, sync or async; of another platform, or a subclass, too.
         provider: who answers, where it is not as the client's class says; for prices, spans and
             events.
-        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+        policy: stricter than the payers' own, as of `reserve`: `"reject"`, `"throttle"`, …
+        max_wait: the longest wait for a throttled resource, in seconds or as `"30s"`.
+        default_output_tokens: what the answer of a call holds that names no maximum; 4,096.
+        count_tokens: given the parts of the prompt as they are sent (a mapping such as
+            `{"messages": [...], "tools": [...]}`, of plain JSON values), returns an int of tokens.
+
+    Raises:
+        ConfigurationError: an option that there is not, or that cannot be.
+        TypeError: it is no client of anthropic.
     """
     if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a client of anthropic")
@@ -111,7 +127,7 @@ def instrument(*, provider: str | None = None, **options: Unpack[Options]) -> No
     """Make all clients of the process hold for their calls, made before or after.
 
     Done again, it replaces the settings. A client that was given to `wrap` keeps its own; those
-    of Bedrock and Vertex are only held for where they are wrapped.
+    of Bedrock and Vertex are only held for where they are wrapped. The options are those of `wrap`.
     """
     way = Way(CallSettings(**options), provider)
     for kind in _KINDS:
@@ -129,7 +145,7 @@ class BudgetMiddleware(anthropic.Middleware):
 
     Args:
         provider: who answers, where that is not Anthropic; for prices, spans and events.
-        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+        **options: those of `wrap`.
     """
 
     def __init__(self, *, provider: str = "anthropic", **options: Unpack[Options]) -> None:
@@ -201,23 +217,21 @@ def _settle(call: ModelCall, response: Any, look: Look) -> None:
         message = f"status {http_response.status_code}"
         call.end(anthropic.APIStatusError(message, response=http_response, body=None))
     elif http_response.is_closed:
-        show(http_response, look)
-        call.end()
+        settle_read(call, http_response, look)
     else:
         tee(http_response, call, look)
 
 
 def _read(options: Any, _way: Way) -> Request | None:
     """Read a request that a client is about to send; None: it calls no model."""
-    url = options.url.partition("?")[0]
-    body = body_of(options) if url.endswith("/messages") else None
+    body = body_of(options) if path_of(options).endswith("/messages") else None
     if body is None:
         return None
     once = {name: list(value) for name, value in body.items() if isinstance(value, Iterator)}
     body |= once
     facts = {
         "model": body.get("model"),
-        "prompt": {name: body[name] for name in _PROMPT if name in body},
+        "prompt": prompt_of(body, _PROMPT),
         "output_tokens": most_of(body, "max_tokens"),
     }
     return Request(facts, _look, body if once or body.get("stream") else None)

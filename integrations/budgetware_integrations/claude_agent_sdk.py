@@ -46,8 +46,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 from budgetware import task_budget
+from budgetware.errors import ConfigurationError
 
 from ._claude_tools import GRACE_SECONDS, ToolHooks
+from ._options import checked_limits
 from ._requirements import require
 from ._tool_calls import ONE_CALL, ToolAmounts
 
@@ -63,6 +65,14 @@ from claude_agent_sdk import (  # noqa: E402
 )
 
 from ._claude_queries import QuerySpending, most_usd  # noqa: E402
+
+__all__ = [
+    "DEFAULT_TOKENS",
+    "DEFAULT_WAIT_SECONDS",
+    "BudgetedClient",
+    "budget_options",
+    "query",
+]
 
 Prompt = str | AsyncIterable[dict[str, Any]]
 
@@ -97,13 +107,15 @@ def query(
         max_wait: the longest wait of a tool for a throttled resource, in seconds.
 
     Raises:
+        ConfigurationError: an option cannot be.
         BudgetExceeded, BudgetTerminated: at its start, or when its tokens are used up.
     """
+    given, limits = _checked(options), checked_limits(limits)
     hooks = ToolHooks(tools, policy, max_wait)
     spending = QuerySpending(tokens, policy, hooks)
 
     async def messages() -> AsyncGenerator[Message]:
-        capped = _capped(options or ClaudeAgentOptions())
+        capped = _capped(given)
         await spending.start(prompt, capped)
         try:
             held = _with_hooks(capped, hooks)
@@ -134,7 +146,7 @@ def budget_options(
     The calls of models are not held; see `query`. Twice is once; use them for one session at a
     time. The arguments are those of `query`.
     """
-    return _with_hooks(options or ClaudeAgentOptions(), ToolHooks(tools, policy, max_wait))
+    return _with_hooks(_checked(options), ToolHooks(tools, policy, max_wait))
 
 
 class BudgetedClient(ClaudeSDKClient):
@@ -159,7 +171,7 @@ class BudgetedClient(ClaudeSDKClient):
         policy: Any = None,
         max_wait: float = DEFAULT_WAIT_SECONDS,
     ) -> None:
-        self._given = options or ClaudeAgentOptions()
+        self._given = _checked(options)
         self._hooks = ToolHooks(tools, policy, max_wait)
         self._spending = QuerySpending(tokens, policy, self._hooks)
         super().__init__(_with_hooks(self._given, self._hooks), transport)
@@ -197,6 +209,14 @@ class BudgetedClient(ClaudeSDKClient):
             await super().disconnect()
         finally:
             self._spending.end(GeneratorExit())
+
+
+def _checked(options: Any) -> ClaudeAgentOptions:
+    if options is not None and not isinstance(options, ClaudeAgentOptions):
+        raise ConfigurationError(
+            f"options={type(options).__name__}: give ClaudeAgentOptions, or None"
+        )
+    return ClaudeAgentOptions() if options is None else options
 
 
 class _HeldTools(HookMatcher):

@@ -33,7 +33,9 @@ speak the same `_meta`, so either end may be of the other SDK. Of FastMCP's own:
 - Middlewares outside see errors of tools raised, as without. Only where a client of ours asks for a
   report are they turned into the result that FastMCP would make of them.
 - A server that is mounted in another one and has this middleware, too, holds on its own, inside
-  the call of the other.
+  the call of the other. One that is added twice to one server holds once.
+- A proxy of a wrapped client holds for what it passes on, in the task that calls it; served to
+  other processes, that is none, unless it has this middleware as well.
 
 Tools that run as background tasks are held until they are queued.
 """
@@ -42,14 +44,13 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar, Unpack
 
-from budgetware.errors import budget_error
-
 from ._mcp_calling import Calling, ClientOptions, TokenPart
 from ._mcp_meta import BUDGET_KEY, is_asked
-from ._mcp_serving import Served, ServerOptions, Serving, ToolCall, Way, note_refusal
+from ._mcp_serving import Served, ServerOptions, Serving, Told, ToolCall, Way, note_refusal
+from ._requests import budget_cause
 from ._requirements import require
-from ._subclasses import subclass
-from ._tool_calls import Refused, refusal_text
+from ._subclasses import is_subclassed, subclass
+from ._tool_calls import refusal_text
 
 require("fastmcp", "4.0", "5")
 
@@ -63,7 +64,7 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext  #
 from fastmcp.tools.base import InputRequiredToolResult, ToolResult  # noqa: E402
 from mcp_types import CallToolRequestParams, CallToolResult, TextContent  # noqa: E402
 
-from .mcp import refused_result  # noqa: E402
+from .mcp import hold_sessions, refused_result  # noqa: E402
 
 __all__ = ["BUDGET_KEY", "BudgetMiddleware", "TokenPart", "wrap"]
 
@@ -91,10 +92,21 @@ class BudgetMiddleware(Middleware):
     ) -> ToolResult:
         """Hold, run the tool, settle; a refusal is a result with `is_error`."""
         message, around = context.message, context.fastmcp_context
+        if self._serving.holds(message):
+            return await call_next(context)
         request = None if around is None else around.request_context
         meta = None if request is None else request.meta
         function = None if around is None else await _function(around.fastmcp, message.name)
-        call = ToolCall(message.name, message.arguments, meta, context, request, function)
+        call = ToolCall(
+            message.name,
+            message.arguments,
+            meta,
+            context,
+            key=request,
+            message=message,
+            http=getattr(getattr(request, "request", None), "scope", None),
+            function=function,
+        )
         return _result(await self._serving.serve(call, lambda: call_next(context), _WAY))
 
 
@@ -111,7 +123,11 @@ def wrap(client: C, **options: Unpack[ClientOptions]) -> C:
     if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a Client of fastmcp")
     calling = Calling(**options)
-    return subclass(client, {"call_tool_mcp": lambda original: _call_tool_mcp(original, calling)})
+    if is_subclassed(client):
+        return client
+    subclass(client, {"call_tool_mcp": lambda original: _call_tool_mcp(original, calling)})
+    hold_sessions(client, calling)
+    return client
 
 
 def _call_tool_mcp(original: Any, calling: Calling) -> Any:
@@ -141,8 +157,8 @@ async def _function(server: FastMCP[Any], name: str) -> object:
 
 def _answer(error: Exception, call: ToolCall) -> ToolResult | None:
     """What FastMCP makes of an error, where it is of budgets, or its client asks what it cost."""
-    found = budget_error(error)
-    if isinstance(found, Refused):
+    found = budget_cause(error)
+    if isinstance(found, Told):
         note_refusal(found)
         is_withheld = not isinstance(error, FastMCPError) or str(error).startswith(_WITHHELD)
         return _text_result(refusal_text(found) if is_withheld else str(error))
@@ -170,7 +186,7 @@ def _result(served: Served[ToolResult]) -> ToolResult:
         result = served.result
     if isinstance(result, InputRequiredToolResult):
         return result
-    meta = {**(result.meta or {}), **served.meta()}
+    meta = {**(result.meta or {}), **served.meta(result.meta)}
     raw = result.to_mcp_result()
     if isinstance(raw, CallToolResult) and result.to_mcp_result() is raw:  # a proxy's, kept as is
         return ToolResult.from_mcp_result(raw.model_copy(update={"meta": meta}))

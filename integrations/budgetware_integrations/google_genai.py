@@ -18,7 +18,9 @@ the answer by `max_output_tokens` times `candidate_count`; a request without a m
 `default_output_tokens=4_096`, thoughts included. Cached content counts with the size it was
 created with, or was last billed with; one that this client knows nothing of is taken for 32,768
 tokens. Where `usd` is limited, the price of that at the model's dearest rate. One reservation
-stands for all attempts of a call under `HttpRetryOptions`.
+stands for all attempts of a call under `HttpRetryOptions`. Pictures are
+taken for 1,600 tokens; documents that are sent inline for one by 10 bytes, sound and video for one
+by 100, at least 1,600; what is only named, by a URL or an id, for 1,600 whatever its size.
 
 Each request is a call. With Python functions as tools the client asks the model again after each
 of them: every turn is held and settled for itself, also where only the last one is returned.
@@ -46,7 +48,7 @@ Errors: those of the client, and those of `reserve`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, Unpack
@@ -54,7 +56,7 @@ from typing import Any, Final, TypeVar, Unpack
 from ._billing import StreamError
 from ._gemini_wire import Asked, CacheSizes, note, read_request, signal
 from ._model_calls import ModelCall, current_call
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_provider
 from ._requirements import require
 from ._subclasses import Maker, subclass
 
@@ -63,6 +65,8 @@ require("google-genai", "2.0", "4", extra="google-genai")
 from google import genai  # noqa: E402
 from google.genai._api_client import BaseApiClient  # noqa: E402
 from google.genai.errors import APIError  # noqa: E402
+
+__all__ = ["instrument", "uninstrument", "wrap"]
 
 C = TypeVar("C", bound=genai.Client)
 
@@ -74,11 +78,21 @@ _originals: Final[dict[str, Any]] = {}
 def wrap(client: C, *, provider: str | None = None, **options: Unpack[Options]) -> C:
     """Make a client hold for its calls, sync and async; returns the same client. Twice is once.
 
+    Its API client becomes one of a subclass by the same name.
+
     Args:
         client: a `google.genai.Client`.
         provider: who answers; for prices, spans and events. By default `gcp.gemini`, or
             `gcp.vertex_ai`.
-        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+        policy: stricter than the payers' own, as of `reserve`: `"reject"`, `"throttle"`, …
+        max_wait: the longest wait for a throttled resource, in seconds or as `"30s"`.
+        default_output_tokens: what the answer of a call holds that names no maximum; 4,096.
+        count_tokens: given the parts of the prompt as they are sent (a mapping such as
+            `{"contents": [...], "tools": [...]}`, of JSON values), returns an int of tokens.
+
+    Raises:
+        ConfigurationError: an option that there is not, or that cannot be.
+        TypeError: it is no client of google.genai.
     """
     if not isinstance(client, genai.Client):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a google.genai.Client")
@@ -88,9 +102,13 @@ def wrap(client: C, *, provider: str | None = None, **options: Unpack[Options]) 
 
 
 def instrument(*, provider: str | None = None, **options: Unpack[Options]) -> None:
-    """Make all clients of the process hold for their calls, made before or after. Twice is once."""
+    """Make all clients of the process hold for their calls, made before or after. Twice is once.
+
+    The options are those of `wrap`.
+    """
+    methods = _Way(CallSettings(**options), provider).methods()
     uninstrument()
-    for name, make in _Way(CallSettings(**options), provider).methods().items():
+    for name, make in methods.items():
         _originals[name] = getattr(_KIND, name)
         setattr(_KIND, name, make(_originals[name]))
 
@@ -109,6 +127,9 @@ class _Way:
     settings: CallSettings
     provider: str | None
     caches: CacheSizes = field(default_factory=CacheSizes)
+
+    def __post_init__(self) -> None:
+        checked_provider(self.provider)
 
     def methods(self) -> dict[str, Maker]:
         """Methods of what lies between the client and HTTP, each made of the one it had."""
@@ -239,7 +260,7 @@ def _async_request_streamed(original: Any, way: _Way) -> Any:
         except BaseException as error:
             call.end(error)
             raise
-        return _chunks(_closed(chunks, opened), way, call, asked)
+        return _chunks(_Closing(chunks, opened), way, call, asked)
 
     return async_request_streamed
 
@@ -254,20 +275,25 @@ def _opening(opened: list[Any]) -> Generator[None]:
         _opened.reset(token)
 
 
-@asynccontextmanager
-async def _closed(chunks: AsyncGenerator[Any], opened: list[Any]) -> AsyncGenerator[Any]:
-    """Close a stream, so that the provider hears of it and stops.
+class _Closing:
+    """Closes a stream, so that the provider hears of it and stops.
 
-    The client alone leaves its connection open until the garbage collector finds it.
+    The client alone leaves its connection open until the garbage collector finds it. It is no
+    generator: event loops close those on their own, in any order, when they are collected.
     """
-    try:
-        async with aclosing(chunks):
-            yield chunks
-    finally:
-        for response in opened:
-            segments = getattr(response, "segment_iterator", None)
-            if segments is not None:
-                await segments.aclose()
+
+    def __init__(self, chunks: AsyncGenerator[Any], opened: list[Any]) -> None:
+        self._chunks, self._opened = chunks, opened
+
+    async def __aenter__(self) -> AsyncGenerator[Any]:
+        return self._chunks
+
+    async def __aexit__(self, *_error: object) -> None:
+        segments = [getattr(response, "segment_iterator", None) for response in self._opened]
+        for generator in (self._chunks, *segments):
+            if generator is not None:
+                with suppress(RuntimeError):  # the event loop is closing it
+                    await generator.aclose()
 
 
 async def _chunks(stream: Any, way: _Way, call: ModelCall, asked: Asked) -> AsyncGenerator[Any]:
@@ -307,8 +333,8 @@ def _request_once(original: Any, way: _Way) -> Any:  # noqa: ARG001 - as of all 
     def once(self: Any, *arguments: Any, **named: Any) -> Any:
         try:
             return original(self, *arguments, **named)
-        except APIError as error:
-            signal(current_call(), error)
+        except Exception as error:
+            _hear(error)
             raise
 
     return once
@@ -318,8 +344,8 @@ def _async_request_once(original: Any, way: _Way) -> Any:  # noqa: ARG001
     async def once(self: Any, *arguments: Any, **named: Any) -> Any:
         try:
             answer = await original(self, *arguments, **named)
-        except APIError as error:
-            signal(current_call(), error)
+        except Exception as error:
+            _hear(error)
             raise
         opened = _opened.get()
         if opened is not None:
@@ -327,6 +353,15 @@ def _async_request_once(original: Any, way: _Way) -> Any:  # noqa: ARG001
         return answer
 
     return once
+
+
+def _hear(error: Exception) -> None:
+    """Take in how an attempt failed: there may be more of them."""
+    call = current_call()
+    if call is not None:
+        call.billing.failed(error)
+        if isinstance(error, APIError):
+            signal(call, error)
 
 
 _MAKERS: Final[Mapping[str, Callable[[Any, _Way], Any]]] = {

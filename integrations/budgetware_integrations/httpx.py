@@ -15,7 +15,8 @@ TLS and HTTP/2 stay. Where a client is made by others, give them a transport: `t
 are installed. One client or transport holds once, however often it is wrapped.
 
 **What is held.** For each request `amounts`, by default `calls=1`; and `bytes`: the body that is
-sent, and `max_response_bytes` (1 MiB) for the answer. Redirects, and what a client sends again,
+sent (1 MiB where it has no length, as of a generator), and `max_response_bytes` (1 MiB) for the
+answer. Redirects, and what a client sends again,
 are requests of their own. A callable chooses by request, say by its host or path; None passes it
 unheld:
 
@@ -47,6 +48,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
 
+from budgetware.errors import ConfigurationError
+
 from ._http import AsyncHolding, HttpModule, RequestAmounts, SyncHolding, make_transports
 from ._requirements import require
 
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
 
 if find_spec("httpx2") is None:
     require("httpx", "0.27", "1")
+
+__all__ = ["HttpOptions", "async_transport", "transport", "wrap"]
 
 C = TypeVar("C")
 
@@ -85,7 +90,12 @@ def wrap(client: C, **options: Unpack[HttpOptions]) -> C:
 
     Args:
         client: of httpx or httpx2, sync or async.
-        **options: `amounts`, `max_response_bytes`, `name`, `policy`, `max_wait`, `refusal`.
+        **options: `amounts`, `max_response_bytes`, `name`, `policy`, `max_wait`, `refusal`; see
+            `HttpOptions`.
+
+    Raises:
+        ConfigurationError: an option that there is not, or that cannot be.
+        TypeError: it is no client of httpx or httpx2.
     """
     module = _module_of(client)
     changed: Any = client
@@ -111,6 +121,7 @@ def transport(
             where both are.
         **options: `amounts`, `max_response_bytes`, `name`, `policy`, `max_wait`, `refusal`.
     """
+    _check_inner(inner, module, "handle_request")
     made = make_transports(module or _module_of(inner) or _installed())[0]
     return _over(inner, made, options)
 
@@ -119,11 +130,30 @@ def async_transport(
     inner: Any = None, *, module: HttpModule | None = None, **options: Unpack[HttpOptions]
 ) -> Any:
     """Make a transport for async clients, over `AsyncHTTPTransport()` by default."""
+    _check_inner(inner, module, "handle_async_request")
     made = make_transports(module or _module_of(inner) or _installed())[1]
     return _over(inner, made, options)
 
 
+def _check_inner(inner: object, module: object, method: str) -> None:
+    if module is not None and module not in _MODULES:
+        raise ConfigurationError(f"module={module!r}: give 'httpx' or 'httpx2'")
+    if inner is None:
+        return
+    kind = type(inner).__name__
+    if not callable(getattr(inner, method, None)):
+        which = "a sync" if method == "handle_request" else "an async"
+        raise ConfigurationError(f"inner={kind}: give {which} transport, with `{method}`")
+    own = _module_of(inner)
+    if module is not None and own is not None and own != module:
+        raise ConfigurationError(f"inner={kind}: it is of {own}, and module={module!r}")
+
+
 def _over(inner: Any, made: type[Any], options: HttpOptions) -> Any:
+    unknown = sorted(set(options) - set(HttpOptions.__annotations__))
+    if unknown:
+        there = ", ".join(HttpOptions.__annotations__)
+        raise ConfigurationError(f"unknown option {unknown[0]!r}: there are {there}")
     return inner if isinstance(inner, SyncHolding | AsyncHolding) else made(inner, **options)
 
 

@@ -25,20 +25,26 @@ tool's name and arguments answers; nothing where the tool is `@budgeted` and hol
 (with `guard` on an `MCPServer`). The quotas of the `principal` pay, and the task of the call: each
 call has one, with `limits` where they are given, so a call that is terminated ends nobody else's.
 What the tool itself reserves pays from the same. A call is no part of a task in which the server
-was started, nor of its client's, even in one process.
+was started, nor of its client's, even in one process. Served by HTTP behind the `BudgetMiddleware`
+of `budgetware_integrations.asgi`, it is a part of the task of its request, whose principal and
+limits stay. A quota token that a client sends is taken, drawn on and returned; one that cannot be
+taken, as by a service without keys, is refused.
 
 **What a client holds.** The same `tools`, in the caller's task, and what it lets the server spend:
 `delegate`. That goes along in `_meta`; the server holds the call to it, whatever its own limits,
 which it can only tighten; it reports in the result's `_meta` what it charged, and the client
 settles to that. Where no report comes, or one of more than was lent, what is held stands. With
 `token=TokenPart(...)` a part of a quota token goes along, too, which the server takes once, draws
-on, and returns.
+on, and returns. As many calls at once have one as the token has weight for; the next is refused.
+What of a part's allowance does not come back, as of a call that is cancelled after the server took
+it, counts as spent; its weight comes back at once. A session of a wrapped client holds as well.
 
 **What a refusal is.** A result with `is_error`, a text that a model can read, and in
 `_meta["io.budgetware/budget"]["refused"]` the facts for programs: `type`, `dim`, `remaining`,
 `retry_after`. A termination is one, too; a client's own task that is terminated raises, and so do
-all of a client's refusals under `raises=True`. What a client sends that cannot be, such as a
-negative limit or a forged token, is refused in the same way, before the tool runs.
+all of a client's refusals under `raises=True`. A ledger that does not answer is one. What a client
+sends that cannot be, such as a negative limit or a forged token, is refused in the same way, before
+the tool runs.
 
 **What a failure costs.** A tool that raises is charged, since it may have spent; not so with
 `on_error="release"`. A client releases where no tool can have run.
@@ -58,14 +64,14 @@ from functools import wraps
 from typing import Any, Final, TypeVar, Unpack, cast
 
 from budgetware import BudgetwareError
-from budgetware.errors import budget_error
 
 from ._mcp_calling import Calling, ClientOptions, TokenPart
 from ._mcp_meta import BUDGET_KEY, refused_meta
-from ._mcp_serving import Served, ServerOptions, Serving, ToolCall, Way, note_refusal
+from ._mcp_serving import Served, ServerOptions, Serving, Told, ToolCall, Way, note_refusal
+from ._requests import budget_cause
 from ._requirements import require
-from ._subclasses import subclass
-from ._tool_calls import Refused, refusal_text
+from ._subclasses import is_subclassed, subclass
+from ._tool_calls import refusal_text
 
 require("mcp", "2.0", "3")
 
@@ -101,9 +107,19 @@ class BudgetMiddleware:
         params = ctx.params
         if ctx.method != "tools/call" or not isinstance(params, Mapping):
             return await call_next(ctx)
-        name, arguments = str(params.get("name")), params.get("arguments")
-        function = self.function_of(name)
-        call = ToolCall(name, arguments, params.get("_meta"), ctx, function=function)
+        if self._serving.holds(params):
+            return await call_next(ctx)
+        name = str(params.get("name"))
+        call = ToolCall(
+            name,
+            params.get("arguments"),
+            params.get("_meta"),
+            ctx,
+            key=params,
+            message=params,
+            http=getattr(ctx.request, "scope", None),
+            function=self.function_of(name),
+        )
         served = await self._serving.serve(call, lambda: call_next(ctx), _WAY)
         return _result(served)
 
@@ -140,7 +156,25 @@ def wrap(client: C, **options: Unpack[ClientOptions]) -> C:
     if not isinstance(client, Client | ClientSession):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a Client or a ClientSession")
     calling = Calling(**options)
-    return subclass(client, {"call_tool": lambda original: _call_tool(original, calling)})
+    if is_subclassed(client):
+        return client
+    made = subclass(client, {"call_tool": lambda original: _call_tool(original, calling)})
+    if isinstance(made, Client):
+        hold_sessions(made, calling)
+    return made
+
+
+def hold_sessions(client: object, calling: Calling) -> None:
+    """Have the session of a wrapped client hold as well, for whoever calls tools by that."""
+    kind: Any = type(client)
+    original = kind.session
+
+    def session(self: Any) -> Any:
+        """The session of the client."""
+        found = original.fget(self)
+        return subclass(found, {"call_tool": lambda method: _call_tool(method, calling)})
+
+    kind.session = property(session)
 
 
 def _call_tool(original: Any, calling: Calling) -> Any:
@@ -181,9 +215,10 @@ def _result(served: Served[Any]) -> HandlerResult:
     result = served.result
     if isinstance(result, dict):
         wire = cast("dict[str, Any]", result)
-        return {**wire, "_meta": {**(wire.get("_meta") or {}), **served.meta()}}
+        inner = wire.get("_meta") or {}
+        return {**wire, "_meta": {**inner, **served.meta(inner)}}
     if isinstance(result, CallToolResult):  # of a middleware inside this one
-        meta = {**(result.meta or {}), **served.meta()}
+        meta = {**(result.meta or {}), **served.meta(result.meta)}
         return result.model_copy(update={"meta": meta})
     return cast("HandlerResult", result)
 
@@ -207,8 +242,8 @@ def _show_refusals(server: MCPServer[Any]) -> None:
         try:
             return await original(*args, **how)
         except ToolError as error:
-            found = budget_error(error)
-            if not isinstance(found, Refused):
+            found = budget_cause(error)
+            if not isinstance(found, Told):
                 raise
             note_refusal(found)
             if type(error.__cause__) is ToolError:  # in words of its own

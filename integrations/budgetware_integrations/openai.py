@@ -10,7 +10,7 @@
         await client.chat.completions.create(model="gpt-5-nano", messages=[...])
 
 `wrap` takes a client of any kind (`OpenAI`, `AsyncOpenAI`, Azure), sync or async, and returns the
-same one; its copies by `with_options()` are wrapped, too. `instrument()` does so for all clients
+same one, of a subclass by the same name; its copies by `with_options()` are wrapped, too. `instrument()` does so for all clients
 of the process, those that a framework makes included.
 
 **What is held.** One call, and tokens: the prompt by its bytes (`count_tokens=` counts it better),
@@ -18,7 +18,9 @@ the answer by `max_completion_tokens`, `max_tokens` or `max_output_tokens`, time
 without a maximum holds `default_output_tokens=4_096`. Where `usd` is limited, the price of that at
 the model's dearest rate. One reservation stands for all attempts of a call, however often the
 client sends it. What the server remembers (`previous_response_id`, stored prompts) is not seen
-before the call; it is settled after it.
+before the call; it is settled after it. Pictures are
+taken for 1,600 tokens; documents that are sent inline for one by 10 bytes, sound and video for one
+by 100, at least 1,600; what is only named, by a URL or an id, for 1,600 whatever its size.
 
 **What is settled.** The usage that the answer reports. A stream of chat completions reports it only
 when asked: it is asked for, and the extra chunk is kept from you (`include_usage=False` leaves the
@@ -40,18 +42,32 @@ Errors: those of the client, and those of `reserve`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, TypeVar, Unpack, cast
 
 from ._model_calls import ModelCall
 from ._options import CallSettings, Options
 from ._requirements import require
-from ._stainless import Protocol, Request, Way, answers_of, body_of, most_of, put, take
+from ._stainless import (
+    Protocol,
+    Request,
+    Way,
+    answers_of,
+    body_of,
+    most_of,
+    path_of,
+    prompt_of,
+    put,
+    take,
+)
 from ._stainless import wrap as wrap_client
-from ._wire import Look
+from ._wire import DONE, Look
 
 require("openai", "2.0", "4")
 
 import openai  # noqa: E402
+
+__all__ = ["instrument", "uninstrument", "wrap"]
 
 C = TypeVar("C", bound=openai.OpenAI | openai.AsyncOpenAI)
 
@@ -64,6 +80,7 @@ _PROMPTS: Final = {
 }
 _KINDS: Final = (openai.OpenAI, openai.AsyncOpenAI)
 _AZURE: Final = (openai.AzureOpenAI, openai.AsyncAzureOpenAI)
+_WHOLE: Final = frozenset({"chat.completion", "text_completion", "response", "list"})
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -76,13 +93,22 @@ def wrap(
 ) -> C:
     """Make a client hold for its calls; returns the same client.
 
-    Twice is once: settings that are given the second time replace all those of the first.
+    Twice is once: settings that are given the second time replace all those of the first. Its class
+    becomes a subclass by the same name.
 
     Args:
         client: of `openai`, sync or async, a subclass too.
         provider: who answers, where that is not OpenAI or Azure; for prices, spans and events.
         include_usage: ask streams of completions to report usage, and hide that chunk.
-        **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
+        policy: stricter than the payers' own, as of `reserve`: `"reject"`, `"throttle"`, …
+        max_wait: the longest wait for a throttled resource, in seconds or as `"30s"`.
+        default_output_tokens: what the answer of a call holds that names no maximum; 4,096.
+        count_tokens: given the parts of the prompt as they are sent (a mapping such as
+            `{"messages": [...], "tools": [...]}`, of plain JSON values), returns an int of tokens.
+
+    Raises:
+        ConfigurationError: an option that there is not, or that cannot be.
+        TypeError: it is no client of openai.
     """
     if not isinstance(client, _KINDS):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(client).__name__}): give a client of openai")
@@ -97,6 +123,7 @@ def instrument(
     """Make all clients of the process hold for their calls, made before or after.
 
     Done again, it replaces the settings. A client that was given to `wrap` keeps its own.
+    The options are those of `wrap`.
     """
     way = Way(CallSettings(**options), provider, include_usage)
     for kind in _KINDS:
@@ -111,14 +138,14 @@ def uninstrument() -> None:
 
 def _read(options: Any, way: Way) -> Request | None:
     """Read a request that a client is about to send; None: it calls no model."""
-    url = options.url.partition("?")[0]
+    url = path_of(options)
     path = next((path for path in _PROMPTS if url.endswith(path)), None)
     body = None if path is None else body_of(options)
     if path is None or body is None:
         return None
     facts: dict[str, Any] = {
         "model": body.get("model"),
-        "prompt": {name: body[name] for name in _PROMPTS[path] if name in body},
+        "prompt": prompt_of(body, _PROMPTS[path]),
     }
     if path == "/embeddings":
         return Request(facts | {"kind": "embeddings"}, _look)
@@ -127,11 +154,12 @@ def _read(options: Any, way: Way) -> Request | None:
     if not body.get("stream"):
         return Request(facts, _look)
     if not path.endswith("completions") or not way.include_usage:
-        return Request(facts, _look, body)
+        return Request(facts, partial(_look, streamed=True), body)
     asked: object = body.get("stream_options")
     asked = asked if isinstance(asked, Mapping) else {}
     body["stream_options"] = {**asked, "include_usage": True}
-    return Request(facts, _look if asked.get("include_usage") else _look_and_hide, body)
+    hides = not asked.get("include_usage")
+    return Request(facts, partial(_look, streamed=True, hides=hides), body)
 
 
 def _answers(body: Mapping[str, Any]) -> int:
@@ -144,29 +172,30 @@ def _answers(body: Mapping[str, Any]) -> int:
     return answers if is_tokens else answers * max(1, len(prompts))
 
 
-def _look(call: ModelCall) -> Look:
+def _look(call: ModelCall, *, streamed: bool = False, hides: bool = False) -> Look:
+    """Read the usage: chunks of completions may report it more than once, the whole so far."""
+    last: Any = None
+
     def look(event: Any) -> bool:
+        nonlocal last
+        if event == DONE:
+            call.note(last, final=True)
         if not isinstance(event, Mapping):
             return True
-        kind = event.get("type")
-        is_whole = event.get("object") in {"chat.completion", "text_completion", "response", "list"}
-        call.note(event, final=is_whole or kind in _ENDS or event.get("choices") == [])
+        kind, usage = event.get("type"), event.get("usage")
+        is_chunk = streamed and "choices" in event
+        last = event if is_chunk and usage else last
+        is_final = kind in _ENDS or (not streamed and event.get("object") in _WHOLE)
+        call.note(event, final=is_final, output=not (is_chunk and _is_before_answer(usage)))
         if kind in {"error", "response.failed"} or event.get("error"):
             call.is_broken = True
-        return True
+        return not (hides and event.get("choices") == [] and usage is not None)
 
     return look
 
 
-def _look_and_hide(call: ModelCall) -> Look:
-    see = _look(call)
-
-    def look(event: Any) -> bool:
-        see(event)
-        is_usage = isinstance(event, Mapping) and event.get("choices") == []
-        return not (is_usage and event.get("usage") is not None)
-
-    return look
+def _is_before_answer(usage: object) -> bool:
+    return isinstance(usage, Mapping) and usage.get("completion_tokens") == 0
 
 
 def _provider(client: Any) -> str:

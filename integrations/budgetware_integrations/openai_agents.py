@@ -10,9 +10,11 @@
         result = await Runner.run(agent, "Where do rivers flow?", run_config=run_config())
 
 `run_config()` holds for the models of a run: it returns a `RunConfig` (or a copy of yours) whose
-model provider does. `wrap` holds for the tools of an agent, those of its MCP servers included, and
-of every agent that it hands off to or has as a tool; it returns the same agent. Both work with
-`run`, `run_sync` and `run_streamed`, over the Responses API, chat completions, and any `Model`.
+model provider does; a `Model` of an agent's own is replaced by one that holds when a run starts.
+`wrap` holds for the tools of an agent, those of its MCP servers included, and for its model, in
+every run that starts with it; so it does for every agent that it hands off to or has as a tool. It
+returns the same agent. Both work with `run`, `run_sync` and `run_streamed`, over the Responses API,
+chat completions, and any `Model`.
 
 **What is held.** For a model call, one call and tokens: the prompt by its bytes, the answer by
 `ModelSettings(max_tokens=...)`, else `default_output_tokens=4_096`; where `usd` is limited, the
@@ -25,6 +27,7 @@ reported; that is taken as unknown, and what was held is charged.
 
 **When there is not enough**, a model call raises `BudgetExceeded` out of the run, as it is; a tool
 is not run, and the model reads why in place of its result, whatever the `failure_error_function`.
+An error of a callable for `tools=` ends the run.
 Where the policy is `terminate`, the run ends and the owner of the task gets `BudgetTerminated`.
 
 **A run is a task** if you put `task_budget` around it. An agent that is a tool of another is one of
@@ -33,7 +36,10 @@ its own, inside that, with `wrap(editor, limits={"tokens": 5_000})`.
 Limits: a conversation that the server keeps (`previous_response_id`, `conversation_id`) is held
 for what is sent, not for what the server adds; it is settled to all of it. Hosted tools are part of
 the model call. Computer, shell and patch tools are not held. Runs that your code starts elsewhere,
-as in a guardrail, need `run_config()`, too. Realtime and voice agents are not held.
+as in a guardrail, need `run_config()` or an agent of `wrap`, too; so does a run that starts with
+another agent, for the model of one that it hands off to. Runs are told of what holds by the SDK's
+default runner; with `AgentRunner().run(...)` of your own, give both. Realtime and voice agents are
+not held.
 """
 
 from __future__ import annotations
@@ -47,11 +53,20 @@ from functools import update_wrapper
 from typing import Any, ClassVar, TypeVar, Unpack, cast
 
 from budgetware import errors, task_budget
+from budgetware.errors import ConfigurationError
 
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_limits
 from ._requirements import require
 from ._task_names import task_name
-from ._tool_calls import ONE_CALL, Refused, ToolAmounts, amounts_of, refusal_text, run_tool
+from ._tool_calls import (
+    ONE_CALL,
+    Refused,
+    ToolAmounts,
+    amounts_of,
+    checked_tools,
+    refusal_text,
+    run_tool,
+)
 
 require("openai-agents", "0.22", "1")
 
@@ -59,6 +74,9 @@ import agents  # noqa: E402
 from agents import Agent, CustomTool, FunctionTool, Handoff, Model, ModelProvider  # noqa: E402
 
 from ._agents_models import Way, held_model, subclass_of  # noqa: E402
+from ._agents_runs import prepare_runs  # noqa: E402
+
+__all__ = ["BudgetedProvider", "budgeted_model", "run_config", "wrap"]
 
 A = TypeVar("A", bound=Agent[Any])
 Invoke = Callable[[Any, str], Any]
@@ -80,14 +98,10 @@ def run_config(
         include_usage: ask streams of chat completions to report usage.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    config = agents.RunConfig() if config is None else config
-    way = Way(CallSettings(**options), provider, include_usage)
-    model, models = config.model, config.model_provider
-    if isinstance(model, Model):
-        model = held_model(model, way)
-    if not isinstance(models, BudgetedProvider):
-        models = BudgetedProvider(models, provider=provider, include_usage=include_usage, **options)
-    return replace(config, model=model, model_provider=models)
+    if config is not None and not isinstance(config, agents.RunConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"run_config({type(config).__name__}): give a RunConfig, or None")
+    prepare_runs(_prepared)
+    return cast("agents.RunConfig", _held_config(config, _way(options, provider, include_usage)))
 
 
 def budgeted_model(
@@ -101,7 +115,12 @@ def budgeted_model(
 
     For `Agent(model=...)`. Twice is once; the arguments are those of `run_config`.
     """
-    return held_model(model, Way(CallSettings(**options), provider, include_usage))
+    if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(
+            f"budgeted_model({model!r}): give a Model, such as OpenAIResponsesModel(...); "
+            "those that go by a name are held by run_config()"
+        )
+    return held_model(model, _way(options, provider, include_usage))
 
 
 class BudgetedProvider(ModelProvider):
@@ -122,12 +141,17 @@ class BudgetedProvider(ModelProvider):
         include_usage: bool = True,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(inner, ModelProvider):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"BudgetedProvider({inner!r}): give a ModelProvider, such as OpenAIProvider()"
+            )
         self.inner = inner
-        self._way = Way(CallSettings(**options), provider, include_usage)
+        self.way = _way(options, provider, include_usage)
+        prepare_runs(_prepared)
 
     def get_model(self, model_name: str | None) -> Model:
         """Return the model of that name, held."""
-        return held_model(self.inner.get_model(model_name), self._way)
+        return held_model(self.inner.get_model(model_name), self.way)
 
     async def aclose(self) -> None:
         """Close the inner provider."""
@@ -162,9 +186,47 @@ def wrap(
     """
     if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"wrap({type(agent).__name__}): give an Agent of openai-agents")
-    way = Way(CallSettings(**options), provider, include_usage, tools, dict(limits or {}), name)
-    _put(agent, way)
+    way = _way(options, provider, include_usage)
+    limits = checked_limits(limits) or {}
+    if limits:
+        task_budget(name or "agent", **limits)  # raises at once what is wrong
+    _put(agent, replace(way, tools=checked_tools(tools), limits=limits, name=name))
+    prepare_runs(_prepared)
     return agent
+
+
+def _way(options: Options, provider: object, include_usage: object) -> Way:
+    """How models are held, or what is wrong with that."""
+    if not isinstance(provider, str) or not provider:
+        raise ConfigurationError(f"provider={provider!r}: give a name, such as 'openai'")
+    if not isinstance(include_usage, bool):
+        raise ConfigurationError(f"include_usage={include_usage!r}: give True or False")
+    return Way(CallSettings(**options), provider, include_usage)
+
+
+def _held_config(config: Any, way: Way) -> Any:
+    """A copy of a run's configuration, a mapping as it may be, whose models hold."""
+    config = agents.RunConfig() if config is None else config
+    given = config if isinstance(config, Mapping) else vars(config)
+    model, models = given.get("model"), given.get("model_provider") or agents.MultiProvider()
+    if isinstance(model, Model):
+        model = held_model(model, way)
+    if isinstance(models, ModelProvider) and not isinstance(models, BudgetedProvider):
+        models = BudgetedProvider(models)
+        models.way = way
+    held = {"model": model, "model_provider": models}
+    return {**config, **held} if isinstance(config, Mapping) else replace(config, **held)
+
+
+def _prepared(agent: Any, config: Any) -> Any:
+    """What a run is to be configured with, where its agent or its models hold."""
+    given = config if isinstance(config, Mapping) else vars(config) if config is not None else {}
+    models = given.get("model_provider")
+    if isinstance(models, BudgetedProvider):
+        _hold_models(agent, models.way)
+    elif isinstance(agent, _HeldAgent):
+        return _held_config(config, agent.budgetware_way)
+    return config
 
 
 class _HeldAgent(Agent[Any]):
@@ -176,6 +238,32 @@ class _HeldAgent(Agent[Any]):
         _follow(self, self.budgetware_way)
         tools = await super().get_all_tools(run_context)
         return [_held_tool(tool, self.budgetware_way) for tool in tools]
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return _made_again, (type(self).__mro__[2], self.budgetware_way), self.__dict__
+
+
+def _made_again(kind: type[Agent[Any]], way: Way) -> Agent[Any]:
+    """An agent of a pickle, or a copy of one, before it has its state."""
+    return cast("Agent[Any]", object.__new__(subclass_of(_HeldAgent, kind, way)))
+
+
+def _hold_models(agent: object, way: Way) -> None:
+    """Replace the models that an agent, and those that it reaches, have of their own."""
+    seen, waiting = set[int](), [agent]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, Agent) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one.model, Model):
+            one.model = held_model(one.model, way)
+        waiting += [_agent_of(tool) for tool in one.tools]
+        for other in one.handoffs:
+            if isinstance(other, Agent):
+                waiting.append(other)
+            else:
+                _follow_handoff(other, _hold_models, way)
 
 
 def _put(agent: Agent[Any], way: Way) -> None:
@@ -194,26 +282,29 @@ def _follow(agent: Agent[Any], way: Way) -> None:
         if isinstance(other, Agent):
             _put(other, below)
         else:
-            _follow_handoff(other, below)
+            _follow_handoff(other, _put, below)
     for tool in agent.tools:
         inner = _agent_of(tool)
         if inner is not None:
             _put(inner, below)
 
 
-def _follow_handoff(handoff: Handoff[Any, Any], way: Way) -> None:
-    """Wrap whichever agent it hands over to."""
+def _follow_handoff(
+    handoff: Handoff[Any, Any], put: Callable[[Agent[Any], Way], None], way: Way
+) -> None:
+    """Have `put` make whichever agent it hands over to hold."""
     hand_over = handoff.on_invoke_handoff
-    if hasattr(hand_over, "budgetware_way"):
+    done = getattr(hand_over, "budgetware_put", ())
+    if put in done:
         return
 
     async def on_invoke_handoff(context: Any, arguments: str) -> Any:
         agent = await hand_over(context, arguments)
-        _put(agent, way)
+        put(agent, way)
         return agent
 
     held: Any = update_wrapper(on_invoke_handoff, hand_over)
-    held.budgetware_way = way
+    held.budgetware_put = (*done, put)
     handoff.on_invoke_handoff = held
 
 
@@ -230,19 +321,19 @@ def _held_tool(tool: Any, way: Way) -> Any:
     made = cast("Any", copy.copy(tool))
     body = getattr(made.on_invoke_tool, "_invoke_tool_impl", None)
     if body is None:
-        made.on_invoke_tool = _held_body(tool, made.on_invoke_tool, way)
+        made.on_invoke_tool = _held_body(made, made.on_invoke_tool, way)
     else:  # within the SDK's own invoker, which knows the arguments and tells of failures
         made.on_invoke_tool = copy.copy(made.on_invoke_tool)
-        made.on_invoke_tool._invoke_tool_impl = _held_body(tool, body, way)
+        made.on_invoke_tool._invoke_tool_impl = _held_body(made, body, way)
     made.budgetware_way = way
     return made
 
 
-def _held_body(tool: FunctionTool | CustomTool, body: Invoke, way: Way) -> Invoke:
+def _held_body(made: Any, body: Invoke, way: Way) -> Invoke:
     """What invokes a tool: it holds, runs `body`, and answers a refusal with its text."""
-    function = getattr(tool, "__wrapped__", body)
-    is_own = _tells_of_failures(tool)
-    is_typed = getattr(tool, "output_json_schema", None) is not None
+    function = getattr(made, "__wrapped__", body)
+    is_own = _tells_of_failures(made)
+    is_typed = getattr(made, "output_json_schema", None) is not None
 
     async def invoke(context: Any, arguments: str) -> Any:
         is_begun = False
@@ -255,16 +346,21 @@ def _held_body(tool: FunctionTool | CustomTool, body: Invoke, way: Way) -> Invok
 
         try:
             with errors.soft_termination():
-                if _agent_of(tool) is not None:
-                    async with _task_of(tool):
+                if _agent_of(made) is not None:
+                    async with _task_of(made):
                         return await run()
                 given = _parsed(arguments) if callable(way.tools) else arguments
-                amounts = amounts_of(way.tools, tool.name, given, function)
-                return await run_tool(amounts, tool.name, run)
+                amounts = amounts_of(way.tools, made.name, given, function)
+                return await run_tool(amounts, made.name, run)
         except Refused as error:
             if is_typed or (is_begun and is_own):
                 raise
             return refusal_text(error)
+        except Exception:
+            if not is_begun:  # an error of the program leaves the run: nobody tells the model
+                made._use_default_failure_error_function = False
+                made._failure_error_function = None
+            raise
 
     return update_wrapper(invoke, body)
 

@@ -18,11 +18,11 @@ which every run is one, by the agent's name or `name=`. Agents that are tools of
     BudgetCapability(limits={"tokens": 50_000, "usd": "0.25", "seconds": 60})
 
 **What is held.** For each attempt at a model request one call, and tokens: messages, instructions
-and tools by their bytes (`count_tokens=` counts them better), the answer by the `max_tokens` of the
-model settings, else `default_output_tokens=4_096`; where `usd` is limited, the price of that. Each
-model that a `FallbackModel` or `ModelFallback` tries is held for itself, at its own price; what a
-provider's client sends again is one attempt. For a tool one call, or what `tools=` says; nothing
-where it is `@budgeted`. Output tools are part of the model's answer.
+and tools by their bytes (`count_tokens=` counts them better), the answer by the largest maximum in
+the model settings and their `extra_body`, else `default_output_tokens=4_096`; where `usd` is
+limited, the price of that. Each model that a `FallbackModel` or `ModelFallback` tries is held for
+itself, at its own price; what a provider's client sends again is one attempt. For a tool one call,
+or what `tools=` says; nothing where it is `@budgeted`. Output tools are part of the model's answer.
 
 **What is settled.** The usage that the model reports; Pydantic AI asks streams for it. Where none
 was reported, what was held is charged; of a stream that was left early, the input that it told of
@@ -54,7 +54,7 @@ from typing import Any, Unpack
 
 from budgetware import TaskBudget, task_budget
 
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_limits
 from ._requirements import require
 from ._task_names import task_name
 from ._tool_calls import (
@@ -62,6 +62,7 @@ from ._tool_calls import (
     Refused,
     ToolAmounts,
     amounts_of,
+    checked_tools,
     ends_run,
     refusal_text,
     run_tool,
@@ -79,8 +80,9 @@ from pydantic_ai.tools import ToolDefinition  # noqa: E402
 
 from ._pydantic_ai_models import Run, Way, current_run, cut_short, held  # noqa: E402
 
-_NOT_RUN = (ApprovalRequired, CallDeferred)
+__all__ = ["BudgetCapability", "budgeted_model"]
 
+_NOT_RUN = (ApprovalRequired, CallDeferred)
 
 _tool_call: ContextVar[tuple[str | None, str] | None] = ContextVar(
     "budgetware_pydantic_ai_tool", default=None
@@ -110,19 +112,18 @@ class BudgetCapability(AbstractCapability[Any]):
         provider: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.limits = dict(limits or {})
+        self.limits = checked_limits(limits)
         self.name = name
-        self.tools = tools
+        self.tools = checked_tools(tools)
         self._way = Way(CallSettings(**options), provider)
-        if limits is not None:
-            self._task(None)
+        self._task(None)  # raises where the name cannot be
 
     def _task(self, agent_name: str | None) -> TaskBudget:
-        return task_budget(self.name or task_name(agent_name), **self.limits)
+        return task_budget(self.name or task_name(agent_name), **(self.limits or {}))
 
     async def wrap_run(self, ctx: RunContext[Any], *, handler: Any) -> AgentRunResult[Any]:
         """Make the run a task, where there are limits."""
-        if not self.limits:
+        if self.limits is None:
             return await _result(handler)
         async with self._task(getattr(ctx.agent, "name", None)) as budget:
             run = Run(budget)
@@ -184,7 +185,9 @@ async def _result(handler: Any) -> AgentRunResult[Any]:
 def _function(ctx: RunContext[Any], name: str) -> object:
     """The function behind a tool, where it is one."""
     manager = ctx.tool_manager
-    tool = (manager.tools or {}).get(name) if manager is not None else None
+    tool: Any = (manager.tools or {}).get(name) if manager is not None else None
+    while hasattr(tool, "source_tool"):  # what combines toolsets puts one around each tool
+        tool = tool.source_tool
     schema = getattr(getattr(tool, "call_func", None), "__self__", None)
     return getattr(schema, "function", None)
 

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import openai
@@ -17,6 +17,7 @@ from agent_framework import (
     Message,
     MiddlewareFailure,
     MiddlewareTermination,
+    ResponseStream,
     tool,
 )
 from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
@@ -34,8 +35,13 @@ from budgetware import (
     errors,
     task_budget,
 )
-from budgetware.errors import InvalidAmount, UnknownPrice
-from budgetware_integrations.agent_framework import budget_middleware
+from budgetware.errors import ConfigurationError, InvalidAmount, UnknownPrice
+from budgetware_integrations.agent_framework import (
+    BudgetedModels,
+    BudgetedRuns,
+    BudgetedTools,
+    budget_middleware,
+)
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
 from tests.integrations.subjects.agent_framework import search
@@ -383,3 +389,91 @@ async def test_a_model_without_a_price_is_refused_where_dollars_are_limited(
 def test_limits_that_cannot_be_are_refused_at_once() -> None:
     with pytest.raises(InvalidAmount):
         budget_middleware(limits={"token": 5})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_agent_as_a_tool_without_middleware_is_held_like_its_user(
+    agent: Made, provider: Provider, stream: bool
+) -> None:
+    editor = agent(SEARCH_FOR_EVER, tools=[search], middleware=[])
+    edit = editor.as_tool(name="edit", arg_name="task")
+    guide = agent('tool:edit:{"task": "x"}', tools=[edit])
+    with pytest.raises(BudgetTerminated):
+        async with task_budget(calls=5, policy="terminate") as budget:
+            await answer_of(guide, stream)
+    assert budget.spent("calls") == 5
+    assert provider.count() == 3
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_attempt_of_other_middleware_is_held(
+    agent: Made, provider: Provider, first: bool, stream: bool
+) -> None:
+    class Thrice(ChatMiddleware):
+        async def process(
+            self, context: ChatContext, call_next: Callable[[], Awaitable[None]]
+        ) -> None:
+            for _ in range(3):
+                await call_next()
+                if isinstance(context.result, ResponseStream):
+                    await context.result.get_final_response()
+
+    ours = budget_middleware()
+    guide = agent(middleware=[*ours, Thrice()] if first else [Thrice(), *ours])
+    async with task_budget(calls=2) as budget:
+        with pytest.raises(BudgetExceeded):
+            await answer_of(guide, stream)
+    assert budget.spent("calls") == provider.count() == 2
+    assert budget.spent("tokens") == provider.tokens
+
+
+async def test_the_largest_maximum_is_held(agent: Made, provider: Provider) -> None:
+    options: Any = {"max_tokens": 64, "extra_body": {"max_tokens": 9_000}}
+    async with task_budget(tokens=8_000):
+        with pytest.raises(BudgetExceeded, match=r"9_?,?0\d\d requested"):
+            await agent().run("rivers", options=options)
+    assert provider.count() == 0
+
+
+async def test_limits_on_a_chat_client_are_refused(provider: Provider) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="k") as client:
+        chat: Any = OpenAIChatCompletionClient(
+            model="echo", async_client=client, middleware=budget_middleware(limits={"calls": 1})
+        )
+        with pytest.raises(ConfigurationError, match="a chat client has none"):
+            await chat.get_response([Message("user", ["rivers"])])
+    assert provider.count() == 0
+
+
+async def test_an_error_of_the_amounts_of_tools_leaves_the_run(
+    agent: Made, provider: Provider
+) -> None:
+    def amounts(_name: str, _arguments: Any) -> dict[str, int]:
+        raise ZeroDivisionError
+
+    guide = agent(SEARCH, tools=[search], budget={"tools": amounts})
+    with pytest.raises(MiddlewareFailure) as caught:
+        await guide.run("rivers")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert provider.count() == 1
+
+
+@pytest.mark.parametrize("wrong", [{"tools": "x"}, {"tools": 5}, {"limits": 5}, {"limits": {}}])
+def test_what_cannot_be_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        budget_middleware(**wrong)
+
+
+def test_the_parts_refuse_what_cannot_be() -> None:
+    nothing: Any = None
+    with pytest.raises(InvalidAmount, match="did you mean 'calls'"):
+        budget_middleware(tools={"call": 1})
+    with pytest.raises(ConfigurationError, match="limits=None"):
+        BudgetedRuns(nothing)
+    with pytest.raises(ConfigurationError, match="budget_middleware"):
+        BudgetedModels(nothing)
+    with pytest.raises(ConfigurationError, match="tools='x'"):
+        BudgetedTools(cast("Any", "x"))
+    with pytest.raises(ConfigurationError, match="provider=5"):
+        budget_middleware(provider=cast("Any", 5))

@@ -3,6 +3,7 @@
 
 import gc
 import gzip
+import json
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -438,3 +439,35 @@ def test_clients_of_bedrock_are_held_for() -> None:
     assert budget.spent("tokens") == 1_350
     (event,) = events_of(subscription)
     assert (event.provider, event.model) == ("aws.bedrock", "m")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_answer_that_a_hook_has_read_is_settled(way: Way, streamed: bool) -> None:
+    arguments, wrapped = way
+    answer = events(*parts()) if streamed else document(message(usage=USAGE))
+    with canned(answer) as server:
+        with anthropic.Anthropic(base_url=server.url, api_key="k", **arguments()) as made:
+            made._client.event_hooks["response"].append(lambda response: response.read())
+            with task_budget(tokens=10_000) as budget:
+                asked: Any = HELLO | {"stream": streamed}
+                list(wrapped(made).messages.create(**asked))
+    assert (budget.spent("tokens"), budget.snapshot()["tokens"].assumed) == (1_350, 0)
+
+
+def test_count_tokens_is_given_plain_values() -> None:
+    seen: list[str] = []
+
+    def count(prompt: Any) -> int:
+        seen.append(json.dumps(prompt))
+        return 10
+
+    block = anthropic.types.TextBlock(type="text", text="To the sea.")
+    told: Any = [*USER, {"role": "assistant", "content": [block]}, *USER]
+    with canned(document(message(usage=USAGE))) as server:
+        with anthropic.Anthropic(base_url=server.url, api_key="k") as client:
+            messages = wrap(client, count_tokens=count).messages
+            messages.create(model="m", max_tokens=9, messages=told)
+            messages.parse(model="m", max_tokens=9, messages=told)
+            client.beta.messages.create(model="m", max_tokens=9, messages=told)
+    assert len(seen) == 3
+    assert all("To the sea." in text and "system" not in text for text in seen)

@@ -543,7 +543,19 @@ async def test_what_the_app_raises_beyond_errors_passes(service: QuotaService) -
 
 
 @pytest.mark.parametrize(
-    "options", [{"limits": {"tokens": -1}}, {"anonymous": "a b"}, {"policy": "maybe"}], ids=repr
+    "options",
+    [
+        {"limits": {"tokens": -1}},
+        {"anonymous": "a b"},
+        {"policy": "maybe"},
+        {"amounts": 5},
+        {"amounts": {"requests": -1}},
+        {"on_error": "x"},
+        {"max_wait": -3},
+        {"principal": ""},
+        {"principal": "x user"},
+    ],
+    ids=repr,
 )
 def test_arguments_that_cannot_be_are_refused_at_once(options: Any) -> None:
     with pytest.raises(ConfigurationError):
@@ -554,3 +566,75 @@ def test_a_principal_is_a_header_or_a_callable() -> None:
     seven: Any = 7
     with pytest.raises(TypeError, match="name a header"):
         BudgetMiddleware(one(hello), principal=seven)
+
+
+async def test_a_dimension_that_amounts_names_is_known_by_that() -> None:
+    app = one(hello)
+    app.add_middleware(BudgetMiddleware, amounts={"page_views": 1})
+    async with connect(), client_of(app) as client:
+        assert (await client.get("/")).status_code == 200
+
+
+async def ends_itself(_request: Request) -> PlainTextResponse:
+    budget = current_budget()
+    assert budget is not None
+    budget.terminate("enough")
+    for _ in range(3):
+        try:
+            async with reserve(tokens=1):
+                pass
+        except BaseException:
+            continue
+    return PlainTextResponse("went on")
+
+
+async def sleeps_late(_request: Request) -> PlainTextResponse:
+    try:
+        await anyio.sleep_forever()
+    except BaseException:
+        pass
+    return PlainTextResponse("late")
+
+
+@pytest.mark.parametrize("handler", [ends_itself, sleeps_late])
+async def test_a_handler_that_hides_its_end_is_429(service: QuotaService, handler: Any) -> None:
+    app = budgeted(service, one(handler), limits={"tokens": 10, "seconds": 0.05})
+    async with client_of(app) as client:
+        answer = await client.get("/", headers=ALICE)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "BudgetTerminated")
+
+
+async def test_a_request_that_has_spent_all_of_its_limit_is_answered(service: QuotaService) -> None:
+    async def spends(_request: Request) -> PlainTextResponse:
+        async with reserve(tokens=10):
+            return PlainTextResponse("done")
+
+    app = budgeted(service, one(spends), limits={"tokens": 10}, policy="terminate")
+    async with client_of(app) as client:
+        assert (await client.get("/")).status_code == 200
+
+
+async def test_a_bug_after_a_refusal_is_500(service: QuotaService) -> None:
+    async def bug(_request: Request) -> PlainTextResponse:
+        try:
+            async with reserve(tokens=100):
+                return PlainTextResponse("had enough")
+        except BudgetExceeded:
+            raise KeyError("a bug")  # noqa: B904
+
+    app = budgeted(service, one(bug), limits={"tokens": 10})
+    async with client_of(app, raise_app_exceptions=False) as client:
+        assert (await client.get("/")).status_code == 500
+
+
+async def test_twice_is_once_and_another_holds_inside(service: QuotaService) -> None:
+    quota(service, calls=100)
+    app = budgeted(service, budgeted(service, one(hello)))
+    async with client_of(app) as client:
+        await client.get("/", headers=ALICE)
+        assert spent(service) == 1
+    other = budgeted(service, budgeted(service, one(hello)), limits={"calls": 1})
+    async with client_of(other) as client:
+        answer = await client.get("/", headers=ALICE)
+    assert answer.status_code == 429
+    assert "budget 'request' has 0 of 1 calls left" in answer.text

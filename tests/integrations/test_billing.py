@@ -90,6 +90,24 @@ def test_attempts_that_all_failed_alike_book_what_the_last_one_says() -> None:
     assert billing(TimeoutError()) == "charge"
 
 
+def test_an_attempt_that_was_sent_is_charged_though_the_next_one_finds_nobody() -> None:
+    billing = Billing()
+    billing.sending()
+    billing.left()
+    billing.sending()
+    assert billing(ConnectionRefusedError()) == "charge"
+
+
+def test_attempts_whose_failures_are_known_count_each() -> None:
+    timed_out, refused = Billing(), Billing()
+    timed_out.failed(TimeoutError())
+    for billing in (timed_out, refused):
+        billing.failed(ConnectionRefusedError())
+        billing.failed(WithStatus(429))
+    assert timed_out(WithStatus(429)) == "charge"
+    assert refused(WithStatus(429)) == "release"
+
+
 def test_a_status_is_a_number_of_http() -> None:
     assert status_of(WithStatus(99)) is None
     assert status_of(WithStatus(599)) == 599

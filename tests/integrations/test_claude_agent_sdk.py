@@ -35,6 +35,7 @@ from budgetware import (
     connect,
     task_budget,
 )
+from budgetware.errors import ConfigurationError, InvalidAmount
 from budgetware_integrations.claude_agent_sdk import BudgetedClient, budget_options, query
 from tests.integrations import claude_cli
 
@@ -562,5 +563,32 @@ async def test_options_keep_the_hooks_they_have_and_get_ours_once(cli: Cli) -> N
 
 
 def test_tokens_that_cannot_be_held_are_refused_at_once() -> None:
-    with pytest.raises(ValueError, match=r"tokens=0: give an int of 1 or more"):
+    with pytest.raises(ConfigurationError, match=r"tokens=0: give an int of 1 or more"):
         query(prompt="[]", tokens=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tools": "x"}, {"tools": 5}, {"policy": "x"}, {"max_wait": "x"}, {"max_wait": None},
+     {"options": "x"}],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused_at_once(wrong: Any) -> None:
+    given: Any = {"prompt": "[]", **wrong}
+    for refuse in (
+        lambda: query(**given),
+        lambda: budget_options(**wrong),
+        lambda: BudgetedClient(**wrong),
+    ):
+        with pytest.raises(ConfigurationError):
+            refuse()
+
+
+@pytest.mark.parametrize("wrong", [5, {}, {"policy": "x"}])
+def test_limits_that_cannot_be_are_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        query(prompt="[]", limits=wrong)
+
+
+def test_amounts_of_tools_that_cannot_be_are_refused_at_once() -> None:
+    with pytest.raises(InvalidAmount, match="did you mean 'calls'"):
+        budget_options(tools={"call": 1})

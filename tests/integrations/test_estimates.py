@@ -1,5 +1,6 @@
 """Estimates of prompts: dear rather than cheap, and media by the piece."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def user(content: Any) -> list[dict[str, Any]]:
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
         {"type": "image_url", "image_url": {"url": JPEG}},
         {"type": "input_image", "file_id": "file-1"},
-        {"type": "input_audio", "input_audio": {"data": "A" * 400_000, "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "A" * 4_000, "format": "wav"}},
         {"type": "file", "file": {"file_id": "file-1"}},
         {"type": "image", "source": {"type": "base64", "data": "A" * 400_000}},
         {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}},
@@ -32,6 +33,43 @@ def user(content: Any) -> list[dict[str, Any]]:
 )
 def test_a_picture_or_file_counts_as_one_however_it_is_sent(part: dict[str, Any]) -> None:
     assert MEDIA_TOKENS <= estimate_tokens(user([part])) < MEDIA_TOKENS + 50
+
+
+PDF = "data:application/pdf;base64," + "A" * 400_000
+MP4 = {"mime_type": "video/mp4", "data": b"A" * 3_000_000}
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        ({"type": "file", "file": {"file_data": PDF, "filename": "a.pdf"}}, 30_000),
+        ({"type": "input_file", "file_data": PDF}, 30_000),
+        (
+            {
+                "type": "document",
+                "source": {
+                    "type": "base64",
+                    "media_type": "application/pdf",
+                    "data": "A" * 400_000,
+                },
+            },
+            30_000,
+        ),
+        ({"document": {"format": "pdf", "name": "a", "source": {"bytes": b"A" * 300_000}}}, 30_000),
+        ({"type": "file", "mime_type": "text/csv", "data": "A" * 400_000}, 100_000),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 4_000_000}}, 30_000),
+        ({"inlineData": {"mimeType": "audio/mp3", "data": "A" * 4_000_000}}, 30_000),
+        ({"inline_data": MP4}, 30_000),
+        ({"inline_data": SimpleNamespace(**MP4)}, 30_000),
+        ({"type": "file", "mime_type": "image/png", "data": "A" * 4_000_000}, 1_600),
+        ({"type": "file", "file": {"file_data": JPEG, "filename": "a.jpg"}}, 1_600),
+        ({"type": "input_file", "file_data": "A" * 40_000_000}, 1_000_000),
+    ],
+)
+def test_documents_sound_and_video_that_are_sent_count_by_their_size(
+    part: dict[str, Any], tokens: int
+) -> None:
+    assert estimate_tokens(user([part])) == pytest.approx(tokens, abs=50)
 
 
 def test_pictures_in_the_result_of_a_tool_count() -> None:

@@ -14,6 +14,7 @@ from anyio import to_thread
 from fastmcp import Client, FastMCP
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 from fastmcp.exceptions import ToolError
+from fastmcp.server import create_proxy
 from fastmcp.server.dependencies import get_http_headers
 from mcp_types import CallToolResult, TextContent
 
@@ -30,6 +31,7 @@ from budgetware import (
     reserve,
     task_budget,
 )
+from budgetware.errors import ConfigurationError, LedgerUnavailable
 from budgetware_integrations.fastmcp import BUDGET_KEY, BudgetMiddleware, TokenPart, wrap
 from tests.integrations.mcp_tools import AUDIENCE, KEYS, Tools, define
 
@@ -413,3 +415,66 @@ async def test_a_token_goes_to_a_server_of_the_other_sdk(
             assert told(result) == {"charged": {"calls": 1, "tokens": 300}}
             assert (token.allowance, token.expected_use) == (4_700, 100)
         token.close()
+
+
+async def test_a_proxy_of_a_wrapped_client_holds(anyio_backend: Any) -> None:
+    tools = Tools()
+    proxy = create_proxy(wrap(Client(server(tools)), tools={"calls": 1}))
+    async with task_budget(calls=3) as budget, client_of(proxy) as client:
+        for _ in range(10):
+            await client.call_tool_mcp("hello", {})
+        assert (len(tools.ran), budget.spent("calls")) == (3, 3)
+
+
+async def test_a_middleware_that_is_added_twice_holds_once(anyio_backend: Any) -> None:
+    made = server()
+    middleware = BudgetMiddleware()
+    made.add_middleware(middleware)
+    made.add_middleware(middleware)
+
+    @made.tool
+    async def twice() -> str:
+        for _ in range(2):
+            await made.call_tool("hello", {})
+        return "done"
+
+    async with client_of(made) as client:
+        assert told(await client.call_tool("hello")) == {"charged": {"calls": 1}}
+        assert told(await client.call_tool("twice")) == {"charged": {"calls": 3}}
+
+
+async def test_what_a_mounted_server_refuses_is_told(anyio_backend: Any) -> None:
+    outer: FastMCP[Any] = FastMCP("outer")
+    outer.add_middleware(BudgetMiddleware())
+    outer.mount(guarded(limits={"tokens": 4}), namespace="inner")
+    async with client_of(outer) as client:
+        result = await client.call_tool_mcp("inner_think", {"tokens": 5})
+    assert told(result)["refused"]["type"] == "BudgetExceeded"
+
+
+async def test_a_bug_after_a_refusal_is_no_refusal(anyio_backend: Any) -> None:
+    made = guarded()
+
+    @made.tool
+    async def bug() -> str:
+        try:
+            async with reserve(calls=2**40):
+                return "had enough"
+        except BudgetExceeded:
+            raise KeyError("a bug")  # noqa: B904
+
+    @made.tool
+    async def away() -> str:
+        raise LedgerUnavailable("no answer")
+
+    async with client_of(made, delegate={"calls": 2**41}, raises=True) as client:
+        assert "refused" not in told(await client.call_tool_mcp("bug", {}))
+        result = await client.call_tool_mcp("away", {})
+        assert told(result)["refused"]["retry_after"] == 1.0
+
+
+def test_options_that_cannot_be_are_refused_at_once(anyio_backend: Any) -> None:
+    wrong: list[Any] = [{"tools": {"calls": 1.5}}, {"on_error": "no"}, {"max_wait": -1}]
+    for options in wrong:
+        with pytest.raises(ConfigurationError):
+            BudgetMiddleware(**options)

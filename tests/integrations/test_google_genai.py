@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -50,9 +50,13 @@ def client_of(provider: Provider, **how: Any) -> genai.Client:
 
 
 @contextmanager
-def client_that_gets(answer: Callable[[Any], Any], **how: Any) -> Generator[genai.Client]:
+def client_that_gets(
+    answer: Callable[[Any], Any], retry: Any = None, **how: Any
+) -> Generator[genai.Client]:
     with httpx.Client(transport=httpx.MockTransport(answer)) as http:
-        options = types.HttpOptions(base_url="http://provider", httpx_client=http)
+        options = types.HttpOptions(
+            base_url="http://provider", httpx_client=http, retry_options=retry
+        )
         yield wrap(genai.Client(api_key="k", http_options=options, **how))
 
 
@@ -348,3 +352,37 @@ def test_all_clients_hold_while_they_are_instrumented(provider: Provider) -> Non
         uninstrument()
     assert spent_by(client_of(provider)) == 0
     assert spent_by(before, also_wrapped) == 2
+
+
+def test_an_attempt_that_timed_out_is_charged_whatever_the_next_one_says() -> None:
+    failures = [httpx.ReadTimeout("late"), httpx.ConnectError("nobody")]
+
+    def answer(request: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return httpx.Response(400, json={"error": {"code": 400, "message": "no"}})
+
+    retry = types.HttpRetryOptions(attempts=3, initial_delay=0.001, max_delay=0.001)
+    with client_that_gets(answer, retry=retry) as client, task_budget(tokens=10_000) as budget:
+        with pytest.raises(APIError):
+            client.models.generate_content(model="echo", contents="?", config=SHORT)
+    assert not failures
+    assert budget.snapshot()["tokens"].assumed > 64
+
+
+async def test_a_stream_that_the_client_cannot_parse_leaves_no_errors_behind(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with async_side(provider) as aio, task_budget(tokens=10_000):
+        with pytest.raises(ValueError, match="usage"):
+            async for _ in await aio.models.generate_content_stream(model="absurd", contents="?"):
+                pass
+        for _ in range(5):
+            gc.collect()
+            await anyio.lowlevel.checkpoint()
+    assert caplog.text == ""
+
+
+def test_a_provider_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="provider"):
+        wrap(genai.Client(api_key="k"), provider=cast("str", 5))

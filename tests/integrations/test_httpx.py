@@ -21,6 +21,7 @@ from budgetware import (
     connect,
     task_budget,
 )
+from budgetware.errors import ConfigurationError, InvalidAmount
 from budgetware_integrations.httpx import async_transport, transport, wrap
 from tests.integrations.web import GZIPPED, Web, serve_web
 
@@ -376,3 +377,40 @@ def test_what_is_no_client_is_refused() -> None:
 def test_options_that_cannot_be_are_refused_at_once(http: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="give"):
         transport(module=http.__name__, **wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"amounts": 5},
+        {"amounts": None},
+        {"amounts": {5: 1}},
+        {"amounts": {"calls": -1}},
+        {"name": "a b"},
+        {"policy": "harsh"},
+        {"refusal": "maybe"},
+        {"max_response_bytes": -1},
+        {"most": 5},
+        {"module": "x"},
+        {"inner": 5},
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises((ConfigurationError, InvalidAmount)):
+        transport(**options)
+
+
+def test_a_transport_of_the_other_kind_is_refused(http: Any) -> None:
+    with pytest.raises(ConfigurationError, match="give a sync transport"):
+        transport(http.AsyncHTTPTransport())
+    with pytest.raises(ConfigurationError, match="give an async transport"):
+        async_transport(http.HTTPTransport())
+    other = "httpx" if http.__name__ == "httpx2" else "httpx2"
+    with pytest.raises(ConfigurationError, match="module="):
+        transport(http.HTTPTransport(), module=other)
+
+
+def test_an_upload_without_a_length_is_held_as_a_mebibyte(client: Any) -> None:
+    with task_budget(bytes=MIB + 100), pytest.raises(BudgetExceeded) as refused:
+        client.post("/echo", content=iter([b"123"]))
+    assert refused.value.requested == 2 * MIB

@@ -36,6 +36,12 @@ with task_budget(calls=9) as task:
     instrument(default_output_tokens=5)
     call()
     print(task.snapshot()["calls"].spent)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openai"]:
+        del sys.modules[name]
+    import openai
+    client = openai.OpenAI(max_retries=0)
+    call()
+    print(task.snapshot()["calls"].spent)
 """
 
 
@@ -48,8 +54,8 @@ def test_a_client_pays_from_when_it_is_imported(provider: Provider) -> None:
         text=True,
         check=False,
     )
-    assert (found.stderr, found.stdout) == ("", "1\n1\n2\n")
-    assert len(provider.calls) == 3
+    assert (found.stderr, found.stdout) == ("", "1\n1\n2\n3\n")
+    assert len(provider.calls) == 4
 
 
 def test_an_unknown_name_is_told_of_with_all_there_are() -> None:

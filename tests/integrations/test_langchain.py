@@ -1,6 +1,7 @@
 """What is LangChain's and LangGraph's own: middleware, chat models, graphs, runs as tasks."""
 
 import asyncio
+import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypedDict
@@ -11,15 +12,24 @@ import httpx2
 import pytest
 from anyio import to_thread
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ModelFallbackMiddleware,
+    ModelRequest,
+    ModelRetryMiddleware,
+    SummarizationMiddleware,
+    ToolRetryMiddleware,
+)
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
-from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
@@ -41,7 +51,7 @@ from budgetware import (
     connect,
     task_budget,
 )
-from budgetware.errors import UnknownPrice
+from budgetware.errors import ConfigurationError, UnknownPrice
 from budgetware_integrations.langchain import BudgetMiddleware, run_budget, wrap
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -190,7 +200,7 @@ class City(BaseModel):
     name: str = "Ulm"
 
 
-async def test_what_retries_inside_is_one_call_and_what_retries_outside_reads_the_refusal(
+async def test_what_failed_unbilled_inside_is_free_and_what_retries_outside_reads_the_refusal(
     provider: Provider,
 ) -> None:
     retries = ModelRetryMiddleware(max_retries=2, initial_delay=0.001)
@@ -204,6 +214,152 @@ async def test_what_retries_inside_is_one_call_and_what_retries_outside_reads_th
     assert "calls" in state["messages"][-1].text
     assert provider.count() == 2
     assert budget.spent("calls") == 1
+
+
+class Again(AgentMiddleware[Any, Any, Any]):
+    """Asks the model five times, by requests of another model after the first."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    async def awrap_model_call(self, request: ModelRequest[Any], handler: Any) -> Any:
+        answer = await handler(request)
+        for _ in range(4):
+            answer = await handler(request.override(model=self.model))
+        return answer
+
+    def wrap_model_call(self, request: ModelRequest[Any], handler: Any) -> Any:
+        answer = handler(request)
+        for _ in range(4):
+            answer = handler(request.override(model=self.model).override(messages=request.messages))
+        return answer
+
+
+async def test_middleware_inside_pays_for_each_attempt_and_each_model(provider: Provider) -> None:
+    async with models(provider) as model:
+        again = Again(model("echo"))
+        agent = create_agent(model("echo"), middleware=[BudgetMiddleware(), again])
+        async with task_budget(calls=100) as budget:
+            await agent.ainvoke(ASKED)
+            await to_thread.run_sync(agent.invoke, ASKED)
+        assert budget.spent("calls") == provider.count() == 10
+        assert budget.spent("tokens") == provider.tokens
+        async with task_budget(calls=3):
+            with pytest.raises(BudgetExceeded):
+                await agent.ainvoke(ASKED)
+    assert provider.count() == 13
+
+
+async def test_attempts_inside_that_fail_unbilled_are_free(provider: Provider) -> None:
+    retries = ModelRetryMiddleware(max_retries=2, initial_delay=0)
+    async with models(provider) as model:
+        agent = create_agent(model("fail:500"), middleware=[BudgetMiddleware(), retries])
+        async with task_budget(calls=9) as budget:
+            await agent.ainvoke(ASKED)
+    assert provider.count() == 3
+    assert budget.spent("calls") == budget.spent("tokens") == 0
+
+
+async def test_what_retries_and_falls_back_inside_does_not_take_a_refusal_for_a_failure(
+    provider: Provider,
+) -> None:
+    def agent_for(model: Any, on_refusal: Any) -> Any:
+        return create_agent(
+            model("echo"),
+            middleware=[
+                BudgetMiddleware(on_refusal=on_refusal),
+                ModelFallbackMiddleware(model("mute")),
+                ModelRetryMiddleware(max_retries=2, initial_delay=PATIENCE_SECONDS),
+            ],
+        )
+
+    async with models(provider) as model, task_budget(calls=1):
+        charge(calls=1)
+        with pytest.raises(BudgetExceeded):
+            await agent_for(model, "raise").ainvoke(ASKED)
+        state = await agent_for(model, "answer").ainvoke(ASKED)
+    assert "for the budget" in state["messages"][-1].text
+    assert provider.count() == 0
+
+
+async def test_each_run_of_a_tool_that_is_tried_again_inside_is_charged() -> None:
+    ran: list[str] = []
+
+    def shaky(query: str) -> str:
+        """Search where it fails."""
+        ran.append(query)
+        raise RuntimeError(query)
+
+    retries = ToolRetryMiddleware(max_retries=3, initial_delay=0)
+    mine = BudgetMiddleware(tools={"custom0": 1})
+    async with task_budget(custom0=9) as budget:
+        for middleware in ([mine, retries], [retries, mine]):
+            agent = create_agent(said(calling("shaky")), tools=[shaky], middleware=middleware)
+            await agent.ainvoke(ASKED)
+    assert len(ran) == budget.spent("custom0") == 8
+
+
+async def test_a_refused_tool_is_not_tried_again_inside() -> None:
+    ran: list[str] = []
+
+    def once(query: str) -> str:
+        """Search once."""
+        ran.append(query)
+        raise RuntimeError(query)
+
+    retries = ToolRetryMiddleware(max_retries=3, initial_delay=0)
+    mine = BudgetMiddleware(tools=lambda name, asked: {"custom0": len(asked)})
+    agent = create_agent(said(calling("once")), tools=[once], middleware=[mine, retries])
+    async with task_budget(custom0=2) as budget:
+        state = await agent.ainvoke(ASKED)
+    assert len(ran) == budget.spent("custom0") == 2
+    assert told(state)[0].text.startswith("Refused by the budget: ")
+
+
+class Own(BaseTool):
+    """A tool of a class of its own."""
+
+    name: str = "own"
+    description: str = "Search."
+
+    @budgeted(custom0=2)
+    def _run(self, query: str) -> str:
+        return query
+
+
+async def test_a_tool_whose_class_is_budgeted_is_charged_once() -> None:
+    agent = agent_of(said(calling("own"), calling("own")), Own(), tools={"custom0": 5})
+    async with task_budget(custom0=50) as budget:
+        state = await agent.ainvoke(ASKED)
+    assert [m.text for m in told(state)] == ["x", "x"]
+    assert budget.spent("custom0") == 4
+
+
+async def test_models_of_other_middleware_pay_where_they_are_wrapped(provider: Provider) -> None:
+    said_so = [("user", "a" * 20), ("assistant", "b"), ("user", "c"), ("user", "d")]
+    asked: Any = {"messages": said_so}
+    async with models(provider) as model:
+        sums = SummarizationMiddleware(
+            wrap(model("echo")), trigger=("messages", 3), keep=("messages", 1)
+        )
+        agent = create_agent(model("echo"), middleware=[BudgetMiddleware(), sums])
+        async with task_budget(calls=9) as budget:
+            await agent.ainvoke(asked)
+    assert budget.spent("calls") == provider.count() == 2
+    assert budget.spent("tokens") == provider.tokens
+
+
+async def test_what_is_no_chat_model_is_held_for_once_a_turn(provider: Provider) -> None:
+    fields: Any = {"temperature": ConfigurableField(id="t")}
+    async with models(provider) as model:
+        changing: Any = model("echo").configurable_fields(**fields)
+        agent = create_agent(changing, middleware=[BudgetMiddleware()])
+        async with task_budget(calls=9) as budget:
+            await agent.ainvoke(ASKED)
+            await to_thread.run_sync(agent.invoke, ASKED)
+    assert budget.spent("calls") == 2
+    assert budget.spent("tokens") == provider.tokens
 
 
 async def test_a_fallback_inside_is_settled_to_its_usage(provider: Provider) -> None:
@@ -393,6 +549,63 @@ async def test_a_stream_that_is_to_report_no_usage_is_charged_what_it_held(
             pass
     assert "stream_options" not in provider.calls[0].body
     assert budget.snapshot()["tokens"].assumed > 64
+
+
+LONGEST: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"max_completion_tokens": 7000}),
+    ({}, {"max_tokens": None}),
+    ({}, {"extra_body": {"max_completion_tokens": 9000}}),
+    ({}, {"extra_body": {"n": 50}}),
+    ({"extra_body": {"max_completion_tokens": 9000}}, {}),
+]
+
+
+@pytest.mark.parametrize(("fields", "given"), LONGEST)
+async def test_the_longest_answer_that_may_come_is_held(
+    provider: Provider, fields: dict[str, Any], given: dict[str, Any]
+) -> None:
+    async with models(provider, **fields) as model, task_budget(tokens=2_000):
+        with pytest.raises(BudgetExceeded):
+            await wrap(model("echo")).ainvoke("?", **given)
+    assert provider.count() == 0
+
+
+async def test_usage_in_streams_of_responses_is_shown_as_without(provider: Provider) -> None:
+    async with models(provider, use_responses_api=True) as model:
+        bare = model("echo")
+        async with task_budget(tokens=1_000_000) as budget:
+            usages = [
+                [c.usage_metadata async for c in each.astream("?") if c.usage_metadata]
+                for each in (bare, wrap(bare))
+            ]
+    assert usages[0] == usages[1] != []
+    assert budget.spent("tokens") * 2 == provider.tokens
+
+
+async def test_a_model_with_configurable_fields_holds(provider: Provider) -> None:
+    fields: Any = {"temperature": ConfigurableField(id="t")}
+    async with models(provider) as model:
+        held = wrap(model("echo"), default_output_tokens=10)
+        set_up = held.configurable_fields(**fields).with_config(configurable={"t": 0.3})
+        async with task_budget(calls=1) as budget:
+            await set_up.ainvoke("?")
+            with pytest.raises(BudgetExceeded):
+                await set_up.ainvoke("?")
+    assert budget.spent("calls") == provider.count() == 1
+    assert provider.calls[0].body["temperature"] == 0.3
+
+
+async def test_a_model_is_pickled_and_dumped_as_without(provider: Provider) -> None:
+    bare = FakeListChatModel(responses=["a"])
+    again: Any = pickle.loads(pickle.dumps(wrap(bare, default_output_tokens=7)))
+    assert isinstance(again, FakeListChatModel)
+    async with task_budget(calls=1, tokens=1_000_000) as budget:
+        assert (await again.ainvoke("?")).text == "a"
+        assert 7 <= budget.spent("tokens") < 64
+        with pytest.raises(BudgetExceeded):
+            await again.ainvoke("?")
+    async with models(provider) as model:
+        assert dumps(wrap(model("echo"))) == dumps(model("echo"))
 
 
 async def test_tools_structures_and_chains_of_a_model_are_held_for(provider: Provider) -> None:
@@ -645,3 +858,9 @@ def test_what_does_not_fit_is_refused() -> None:
         BudgetMiddleware(on_refusal="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="did you mean 'calls'"):
         run_budget(create_agent(said()), limits={"call": 1})
+    with pytest.raises(ConfigurationError, match="limits="):
+        run_budget(create_agent(said()), limits={})
+    with pytest.raises(ConfigurationError, match="tools="):
+        BudgetMiddleware(tools="calls")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigurationError, match="unknown option 'polcy'"):
+        wrap(said(), polcy="reject")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

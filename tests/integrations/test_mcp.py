@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from mcp import Client, ClientSession, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
@@ -37,7 +39,9 @@ from budgetware import (
     reserve,
     task_budget,
 )
+from budgetware.errors import ConfigurationError, LedgerUnavailable
 from budgetware.propagation import META_KEY, inject_meta
+from budgetware_integrations.asgi import BudgetMiddleware as HttpMiddleware
 from budgetware_integrations.mcp import BUDGET_KEY, BudgetMiddleware, TokenPart, guard, wrap
 from tests.integrations.mcp_tools import AUDIENCE, KEYS, Tools, define, guarded, server
 
@@ -517,7 +521,7 @@ async def test_the_tool_draws_on_the_token_and_no_further(service: QuotaService,
         assert "allowance of a token of 'shared'" in text_of(result)
         assert token.allowance == 5_000
         await client.call_tool("think", {"tokens": 1_000})
-        assert (token.allowance, token.expected_use) == (4_000, 99)
+        assert (token.allowance, token.expected_use) == (4_000, 100)
 
 
 async def test_parallel_calls_take_parts_of_one_token(service: QuotaService, mode: Any) -> None:
@@ -537,13 +541,16 @@ async def test_a_token_that_a_server_does_not_take_is_taken_back(
 ) -> None:
     async with (
         token_of(service) as (token, part),
-        client_of(guarded(), mode, token=part) as client,
+        client_of(server(), mode, token=part) as client,
+        client_of(guarded(audience="other"), mode, token=part) as refusing,
     ):
         assert not (await client.call_tool("hello")).is_error
         assert (token.allowance, token.expected_use) == (5_000, 100)
+        assert (await refusing.call_tool("hello")).is_error
+        assert (token.allowance, token.expected_use) == (5_000, 100)
 
 
-async def test_a_token_of_a_call_that_is_cancelled_is_given_up(
+async def test_of_a_call_that_is_cancelled_the_allowance_counts_as_spent_and_the_weight_returns(
     service: QuotaService, mode: Any
 ) -> None:
     tools = Tools()
@@ -556,7 +563,7 @@ async def test_a_token_of_a_call_that_is_cancelled_is_given_up(
             group.start_soon(client.call_tool, "wait")
             await until(lambda: tools.ran)
             group.cancel_scope.cancel()
-        assert token.allowance == 4_000
+        assert (token.allowance, token.expected_use) == (4_000, 100)
         assert not (await client.call_tool("hello")).is_error
 
 
@@ -614,3 +621,165 @@ async def test_a_token_for_somebody_else_or_of_another_service_is_refused_softly
         part.put(forged)
         result = await client.call_tool("hello", meta=forged)
         assert told(result)["refused"]["type"] == "TokenInvalid"
+
+
+async def test_tokens_are_taken_into_the_service_that_is_current(
+    service: QuotaService, mode: Any
+) -> None:
+    tools = Tools()
+    made = guarded(tools)
+    async with (
+        token_of(service, audience=None) as (token, part),
+        client_of(made, mode, token=part) as client,
+        client_of(made, mode) as bare,
+    ):
+        await client.call_tool("think", {"tokens": 1_000})
+        assert token.allowance == 4_000
+        assert (await client.call_tool("think", {"tokens": 1_001})).is_error
+        tools.ran.clear()
+        for text in ("garbage", f"bwt1.{'e' * 40}.{'A' * 43}"):
+            assert (await bare.call_tool("hello", meta=meta_of(text, META_KEY))).is_error
+    assert tools.ran == []
+
+
+async def test_a_token_at_a_server_without_keys_is_refused_softly(mode: Any) -> None:
+    tools = Tools()
+    async with connect(), client_of(guarded(tools), mode) as client:
+        text = f"bwt1.{'e' * 40}.{'A' * 43}"
+        result = await client.call_tool("hello", meta=meta_of(text, META_KEY))
+    assert told(result)["refused"]["type"] == "ConfigurationError"
+    assert tools.ran == []
+
+
+@pytest.mark.parametrize("returned", ["garbage", 5, None], ids=repr)
+async def test_a_token_that_was_never_taken_survives_what_comes_back(
+    service: QuotaService, returned: Any
+) -> None:
+    made = server()
+
+    async def answer(context: Any, call_next: Any) -> Any:
+        if context.method != "tools/call":
+            return await call_next(context)
+        return CallToolResult(
+            content=[], structured_content={"result": ""}, _meta=meta_of(returned, META_KEY)
+        )
+
+    middleware: Any = answer
+    made.middleware.append(middleware)
+    async with (
+        token_of(service) as (token, part),
+        client_of(made, token=part) as client,
+    ):
+        await client.call_tool("hello")
+        assert (token.allowance, token.expected_use) == (5_000, 100)
+
+
+async def test_more_calls_at_once_than_a_token_has_weight_for_are_refused_softly(
+    service: QuotaService, mode: Any
+) -> None:
+    made = guarded(service=service, audience=AUDIENCE)
+    async with (
+        token_of(service, expected_use=60) as (token, part),
+        client_of(made, mode, token=part) as client,
+    ):
+        results: list[CallToolResult] = []
+
+        async def call() -> None:
+            results.append(await client.call_tool("hello"))
+
+        async with anyio.create_task_group() as group, task_budget(calls=5) as budget:
+            group.start_soon(budget.wrap(call))
+            await budget.wrap(call)()
+        refused = [result for result in results if result.is_error]
+        assert [told(result)["refused"]["type"] for result in refused] == ["NoPart"]
+        assert (token.allowance, token.expected_use) == (5_000, 100)
+
+
+async def test_the_session_of_a_wrapped_client_holds_and_calls_are_charged_once(mode: Any) -> None:
+    tools = Tools()
+    async with client_of(server(tools), mode, raises=False) as client, task_budget(calls=3) as task:
+        for _ in range(5):
+            await client.session.call_tool("hello", {})
+        assert (tools.ran, task.spent("calls")) == (["you"] * 3, 3)
+    async with client_of(server(), mode, raises=False) as client, task_budget(calls=3) as task:
+        await client.call_tool("hello")
+        assert task.spent("calls") == 1
+
+
+async def test_a_ledger_that_does_not_answer_a_tool_is_told_with_a_time(mode: Any) -> None:
+    made = guarded()
+
+    @made.tool()
+    async def away() -> str:
+        raise LedgerUnavailable("no answer")
+
+    @made.tool()
+    async def bug() -> str:
+        try:
+            async with reserve(calls=2**40):
+                return "had enough"
+        except BudgetExceeded:
+            raise KeyError("a bug")  # noqa: B904
+
+    async with client_of(made, mode) as client:
+        result = await client.call_tool("away")
+        assert told(result)["refused"]["type"] == "LedgerUnavailable"
+        assert told(result)["refused"]["retry_after"] == 1.0
+        assert "refused" not in told(await client.call_tool("bug"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": {"calls": 1.5}}, {"tools": 5}, {"max_wait": -1}, {"on_error": "no"},
+        {"on_error": lambda _error: "release"}, {"audience": 5}, {"audience": ""},
+        {"limits": {"tokens": -1}}, {"limits": 5},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused_at_once(options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        guard(server(), **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tools": 5}, {"delegate": {"calls": 1.5}}, {"max_wait": -1}, {"policy": "x"}],
+    ids=repr,
+)
+def test_options_of_clients_that_cannot_be_are_refused_at_once(options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        wrap(Client(server()), **options)
+
+
+async def test_a_middleware_that_is_added_twice_holds_once(mode: Any) -> None:
+    made = server()
+    middleware = BudgetMiddleware()
+    made.middleware.extend([middleware, middleware])
+    async with client_of(made, mode) as client:
+        assert told(await client.call_tool("hello")) == {"charged": {"calls": 1}}
+
+
+@on_asyncio
+async def test_behind_http_the_principal_and_the_limits_of_the_request_stay(
+    service: QuotaService,
+) -> None:
+    service.define_principal("alice", quotas={"tokens": Capacity(1_000)})
+    app = guarded(limits={"tokens": 50}).streamable_http_app()
+    app.add_middleware(
+        HttpMiddleware, principal="x-user", amounts=None, limits={"tokens": 5}, service=service
+    )
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(
+                transport=httpx2.ASGITransport(app),
+                base_url="http://127.0.0.1:8000",
+                headers={"x-user": "alice"},
+            ) as http,
+            Client(streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http)) as client,
+        ):
+            assert not (await client.call_tool("think", {"tokens": 2})).is_error
+            refused = await client.call_tool("think", {"tokens": 40})
+    assert "budget 'request' has 5 of 5 tokens left" in text_of(refused)
+    assert spent(service, "tokens") == 2

@@ -29,7 +29,7 @@ from budgetware import (
     connect,
     task_budget,
 )
-from budgetware.errors import UnknownPrice
+from budgetware.errors import ConfigurationError, UnknownPrice
 from budgetware_integrations.openai import instrument, uninstrument, wrap
 from tests.integrations.canned import Answer, Canned, canned, document, events
 from tests.integrations.provider import Provider
@@ -152,6 +152,21 @@ def test_completions_are_settled_and_their_streams() -> None:
             seen = list(client.completions.create(model="m", prompt="Where?", stream=True))
     assert budget.spent("tokens") == 36
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("how", ["slash", "bytes"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_requests_that_are_posted_by_hand_are_held_for(how: str, streamed: bool) -> None:
+    body = {"model": "m", "messages": USER, "stream": streamed}
+    asked: Any = {"body": body} if how == "slash" else {"content": json.dumps(body).encode()}
+    if how == "bytes" and openai.__version__ < "2.8":
+        pytest.skip("this version sends no bytes")
+    with canned(document(chat(usage=USAGE))) as server, client_at(server.url) as client:
+        with task_budget(tokens=10_000) as budget:
+            path = "/chat/completions" + ("/" if how == "slash" else "")
+            client.post(path, cast_to=object, **asked)
+    assert budget.spent("tokens") == 18
+    assert server.bodies[0]["messages"] == USER
 
 
 async def test_parse_is_settled(client: openai.AsyncOpenAI, provider: Provider) -> None:
@@ -336,6 +351,74 @@ def test_usage_that_grows_with_each_chunk_counts_once() -> None:
     assert (balance.spent, balance.assumed) == (18, 0)
 
 
+@pytest.mark.parametrize("asked", [{}, {"stream_options": {"include_usage": True}}])
+@pytest.mark.parametrize("kind", ["chat", "text"])
+@pytest.mark.parametrize("last", [None, "b"])
+def test_usage_that_is_reported_first_and_last_is_the_last(
+    asked: Any, kind: str, last: str | None
+) -> None:
+    first = chunk(usage=USAGE | {"completion_tokens": 0, "total_tokens": 11})
+    parts = [first, chunk("a"), chunk(last, usage=USAGE)]
+    if kind == "text":
+        parts = [part | {"object": "text_completion"} for part in parts]
+    with canned(events(*parts)) as server, client_at(server.url) as client:
+        with task_budget(tokens=100_000) as budget:
+            if kind == "chat":
+                create: Any = client.chat.completions.create
+                chunks = list(create(model="m", messages=USER, stream=True, **asked))
+            else:
+                create = client.completions.create
+                chunks = list(create(model="m", prompt="Where?", stream=True, **asked))
+    assert len(chunks) == (3 if asked else 1 if last is None else 2)
+    assert (budget.spent("tokens"), budget.snapshot()["tokens"].assumed) == (18, 0)
+
+
+def test_an_answer_of_no_tokens_costs_none() -> None:
+    nothing = USAGE | {"completion_tokens": 0, "total_tokens": 11}
+    with canned(events(chunk("", usage=nothing))) as server:
+        _, balance = streamed_from(server)
+    assert (balance.spent, balance.assumed) == (11, 0)
+
+
+def test_an_answer_that_began_and_was_left_is_charged_as_held() -> None:
+    first = chunk("a", usage=USAGE | {"completion_tokens": 0, "total_tokens": 11})
+    with canned(events(first, done=False)) as server, client_at(server.url) as client:
+        with task_budget(tokens=10_000) as budget:
+            create = client.chat.completions.create
+            with create(model="m", messages=USER, stream=True, max_tokens=500) as stream:
+                next(stream)
+    assert budget.spent("tokens") == 511
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream; charset=utf-8", "text/plain"])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_stream_that_a_hook_has_read_is_settled_and_hides_its_usage(
+    kind: str, is_read: bool
+) -> None:
+    body = events(chunk("a"), chunk(usage=USAGE)).body
+    with canned(Answer(body, kind)) as server:
+        with openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as made:
+            if is_read:
+                made._client.event_hooks["response"].append(lambda response: response.read())
+            with task_budget(tokens=10_000) as budget:
+                stream = wrap(made).chat.completions.create(model="m", messages=USER, stream=True)
+                assert [c.choices[0].delta.content for c in stream] == ["a"]
+    assert (budget.spent("tokens"), budget.snapshot()["tokens"].assumed) == (18, 0)
+
+
+async def test_an_async_stream_that_a_hook_has_read_is_settled(provider: Provider) -> None:
+    async def read(response: Any) -> None:
+        await response.aread()
+
+    async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="k") as made:
+        made._client.event_hooks["response"].append(read)
+        async with task_budget(tokens=10_000) as budget:
+            create = wrap(made).chat.completions.create
+            stream = await create(model="echo", messages=USER, stream=True)
+            assert [c async for c in stream if not c.choices] == []
+    assert budget.spent("tokens") == provider.tokens > 0
+
+
 def test_usage_that_grows_is_known_when_the_stream_is_left() -> None:
     growing = [
         chunk("a", usage={"prompt_tokens": 11, "completion_tokens": n, "total_tokens": 11 + n})
@@ -433,8 +516,15 @@ def test_nonsense_settings_are_refused() -> None:
         for tokens in (0, -1, True, 1.5, "9"):
             with pytest.raises(ValueError, match="default_output_tokens"):
                 wrap(client, default_output_tokens=cast("int", tokens))
-        with pytest.raises(TypeError, match="count_tokens"):
-            wrap(client, count_tokens=cast("Any", 3))
+        wrong: list[dict[str, Any]] = [
+            {"count_tokens": 3},
+            {"provider": 5},
+            {"provider": ""},
+            {"include_usage": "no"},
+        ]
+        for options in wrong:
+            with pytest.raises(ConfigurationError, match=next(iter(options))):
+                wrap(client, **options)
         with pytest.raises(TypeError, match="give a client of openai"):
             wrap(cast("openai.OpenAI", object()))
 
@@ -497,6 +587,37 @@ async def test_a_timeout_is_charged_for_it_may_have_been_answered(
                 model="hold", messages=USER, timeout=0.05
             )
     assert budget.snapshot()["tokens"].assumed > 4_096
+
+
+def test_an_attempt_that_was_sent_is_charged_though_the_next_one_finds_nobody() -> None:
+    import socket
+
+    def answer_one() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        with connection:
+            while b"rivers" not in connection.recv(65_536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        thread = threading.Thread(target=answer_one)
+        thread.start()
+        with client_at(url, max_retries=1) as client, task_budget(tokens=10_000) as budget:
+            with pytest.raises(openai.APIConnectionError):
+                client.chat.completions.create(model="m", messages=USER)
+        thread.join()
+    assert budget.snapshot()["tokens"].assumed > 4_096
+
+
+async def test_a_connection_that_is_refused_is_free_however_often() -> None:
+    async with (
+        openai.AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="k", max_retries=1) as made,
+        task_budget(tokens=10_000) as budget,
+    ):
+        with pytest.raises(openai.APIConnectionError):
+            await wrap(made).chat.completions.create(model="echo", messages=USER)
+    assert budget.spent("tokens") == 0
 
 
 async def test_a_connection_that_is_refused_is_free() -> None:

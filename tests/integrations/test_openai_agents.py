@@ -1,6 +1,8 @@
 """The OpenAI Agents SDK: tools, handoffs, sub-agents, both of its APIs, and its own machinery."""
 
 import asyncio
+import copy
+import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -41,7 +43,7 @@ from budgetware import (
     connect,
     task_budget,
 )
-from budgetware.errors import UnknownPrice
+from budgetware.errors import ConfigurationError, InvalidAmount, UnknownPrice
 from budgetware_integrations.openai_agents import (
     BudgetedProvider,
     budgeted_model,
@@ -172,7 +174,7 @@ async def test_of_parallel_tools_one_may_be_refused(provider: Provider) -> None:
     async with task_budget(custom0=2) as budget:
         result = await Runner.run(agent, "rivers")
     outputs = sorted(outputs_of(result))
-    assert [output.split(" ")[0] for output in outputs] == ["Not", "nothing", "nothing"]
+    assert [output.split(" ")[0] for output in outputs] == ["Refused", "nothing", "nothing"]
     assert result.final_output == "done"
     assert budget.spent("custom0") == 2
 
@@ -493,3 +495,128 @@ def test_wrapping_keeps_classes_and_happens_once() -> None:
 def test_what_is_no_agent_is_named() -> None:
     with pytest.raises(TypeError, match=r"wrap\(str\): give an Agent of openai-agents"):
         wrap(cast("Any", "agent"))
+
+
+@pytest.fixture
+async def bare(provider: Provider) -> AsyncIterator[OpenAIProvider]:
+    url = f"{provider.url}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="k") as client:
+        yield OpenAIProvider(openai_client=client, use_responses=False)
+
+
+async def run_of(agent: Agent[Any], stream: bool, config: Any, **more: Any) -> Any:
+    if not stream:
+        return await Runner.run(agent, "rivers", run_config=config, **more)
+    result = Runner.run_streamed(agent, "rivers", run_config=config, **more)
+    async for _ in result.stream_events():
+        pass
+    return result
+
+
+@pytest.mark.parametrize("as_mapping", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_wrapped_agent_holds_for_its_model_in_any_run(
+    bare: OpenAIProvider, provider: Provider, stream: bool, as_mapping: bool
+) -> None:
+    config: Any = {"model_provider": bare} if as_mapping else RunConfig(model_provider=bare)
+    async with task_budget(calls=100) as budget:
+        await run_of(guide(SEARCH, tools=[search]), stream, config)
+    assert budget.spent("calls") == 3
+    assert budget.spent("tokens") == provider.tokens > 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_a_wrapped_agent_holds_in_a_run_without_a_configuration(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    async with task_budget(calls=100) as budget:
+        assert (await Runner.run(guide(), "rivers")).final_output == ANSWER
+    assert budget.spent("calls") == provider.count() == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_models_of_agents_own_are_held_by_the_configuration_of_the_run(
+    bare: OpenAIProvider, provider: Provider, stream: bool
+) -> None:
+    for wrapped in (False, True):
+        editor = Agent[None](name="Editor", model=bare.get_model("echo"))
+        way: Any = handoff(editor) if wrapped else editor
+        model = bare.get_model("tool:transfer_to_editor")
+        agent = Agent[None](name="Guide", model=model, handoffs=[way])
+        async with task_budget(calls=100) as budget:
+            result = await run_of(agent, stream, run_config())
+        assert result.last_agent is editor
+        assert budget.spent("calls") == 2
+
+
+async def test_an_agent_as_a_tool_with_a_configuration_of_its_own_is_held(
+    bare: OpenAIProvider, provider: Provider
+) -> None:
+    editor = Agent[None](name="Editor", model=SEARCH, tools=[search])
+    own = RunConfig(model_provider=bare)
+    tool = editor.as_tool("edit", "Edit a text.", run_config=own)
+    agent = guide('tool:edit:{"input": "x"}', tools=[tool])
+    async with task_budget(calls=100) as budget:
+        await Runner.run(agent, "rivers", run_config=own)
+    assert provider.count() == 4
+    assert budget.spent("calls") == 4 + 1
+
+
+async def test_the_largest_maximum_is_held(config: RunConfig, provider: Provider) -> None:
+    settings = ModelSettings(max_tokens=64, extra_body={"max_tokens": 9_000})
+    async with task_budget(tokens=8_000):
+        with pytest.raises(BudgetExceeded):
+            await Runner.run(guide(model_settings=settings), "rivers", run_config=config)
+    assert provider.count() == 0
+
+
+async def test_an_error_of_the_amounts_of_tools_leaves_the_run() -> None:
+    def fails(_name: str, _arguments: Any) -> dict[str, int]:
+        raise ZeroDivisionError
+
+    for amounts, kind in ((fails, ZeroDivisionError), (lambda *_: {"call": 1}, InvalidAmount)):
+        model = ScriptedModel([[ASK], [assistant_message("ok")]])
+        agent = wrap(Agent[None](name="Guide", model=model, tools=[search]), tools=amounts)
+        async with task_budget(calls=9):
+            with pytest.raises(UserError) as caught:
+                await Runner.run(agent, "rivers")
+        assert isinstance(caught.value.__cause__, kind)
+
+
+def test_a_wrapped_agent_can_be_pickled_and_copied() -> None:
+    agent = wrap(Agent[None](name="Guide", model="echo"), tools={"custom0": 2}, name="guide")
+    made: Any
+    for made in (pickle.loads(pickle.dumps(agent)), copy.copy(agent), copy.deepcopy(agent)):
+        assert made == agent
+        assert made.budgetware_way.tools == {"custom0": 2}
+        assert isinstance(made, Agent)
+        assert type(made).__name__ == "Agent"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"tools": "x"}, {"tools": 5}, {"limits": 5}, {"limits": {}}, {"include_usage": "x"},
+     {"provider": 5}, {"bogus": 1}, {"limits": {"calls": 1}, "name": "a b"}],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused_at_once(wrong: Any) -> None:
+    agent = Agent[None](name="Guide")
+    with pytest.raises(ConfigurationError):
+        wrap(agent, **wrong)
+    assert type(agent) is Agent
+
+
+def test_what_is_of_another_kind_is_refused_at_once() -> None:
+    wrong: Any
+    for wrong in ("x", 5, {"model": "x"}):
+        with pytest.raises(ConfigurationError, match="give a RunConfig"):
+            run_config(wrong)
+    for wrong in ("gpt", None):
+        with pytest.raises(ConfigurationError, match="give a Model"):
+            budgeted_model(wrong)
+        with pytest.raises(ConfigurationError, match="give a ModelProvider"):
+            BudgetedProvider(wrong)
+    for wrong in ({"tools": {"call": 1}}, {"limits": {"token": 3}}):
+        with pytest.raises(InvalidAmount, match="did you mean"):
+            wrap(Agent[None](name="Guide"), **wrong)

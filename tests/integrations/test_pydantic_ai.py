@@ -32,7 +32,8 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, Tool
+from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 
 from budgetware import (
@@ -47,7 +48,7 @@ from budgetware import (
     current_budget,
     task_budget,
 )
-from budgetware.errors import UnknownPrice
+from budgetware.errors import ConfigurationError, UnknownPrice
 from budgetware_integrations.pydantic_ai import BudgetCapability, budgeted_model
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -242,6 +243,51 @@ async def test_a_budgeted_tool_is_charged_once_and_its_refusal_is_read() -> None
         result = await agent.run("?")
     assert budget.spent("custom0") == 1
     assert result.output.startswith("failed: Refused by the budget: ")
+
+
+@budgeted
+async def bare(query: str) -> str:
+    """Search."""
+    return query
+
+
+@budgeted
+def plain(query: str) -> str:
+    """Search."""
+    return query
+
+
+@budgeted
+async def aware(ctx: RunContext[None], query: str) -> str:
+    """Search."""
+    return query + str(ctx.retry)
+
+
+@pytest.mark.parametrize("paid", [bare, plain, aware])
+@pytest.mark.parametrize("how", ["tools", "Tool", "toolset"])
+async def test_a_tool_that_is_budgeted_as_it_is_costs_one_call(paid: Any, how: str) -> None:
+    name = paid.__name__
+    given: dict[str, Any] = {
+        "tools": {"tools": [paid]},
+        "Tool": {"tools": [Tool(paid)]},
+        "toolset": {"toolsets": [FunctionToolset([paid]).prefixed("my")]},
+    }[how]
+    asked = calling(f"my_{name}" if how == "toolset" else name)
+    agent = Agent(said(asked), capabilities=[BudgetCapability()], **given)
+    async with task_budget(calls=9) as budget:
+        await agent.run("?")
+    assert budget.spent("calls") == 3
+
+
+@pytest.mark.parametrize("extra", [{"max_tokens": 9000}, {"max_completion_tokens": 64, "n": 90}])
+async def test_what_is_given_beside_the_settings_is_held(provider: Provider, extra: Any) -> None:
+    settings = ModelSettings(max_tokens=64, extra_body=extra)
+    async with models(provider) as model:
+        agent = Agent(model("echo"), capabilities=[BudgetCapability()], model_settings=settings)
+        async with task_budget(tokens=5_000):
+            with pytest.raises(BudgetExceeded):
+                await agent.run("?")
+    assert provider.count() == 0
 
 
 async def test_two_capabilities_hold_once(provider: Provider) -> None:
@@ -471,3 +517,9 @@ def test_what_is_no_model_is_refused() -> None:
 def test_limits_that_are_none_are_refused_when_they_are_given() -> None:
     with pytest.raises(ValueError, match="did you mean 'tokens'"):
         BudgetCapability(limits={"token": 5})
+    with pytest.raises(ConfigurationError, match="limits="):
+        BudgetCapability(limits={})
+    with pytest.raises(ConfigurationError, match="tools="):
+        BudgetCapability(tools="calls")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigurationError, match="is not valid"):
+        BudgetCapability(name="a b")

@@ -448,7 +448,7 @@ def test_an_unknown_principal_is_no_row_of_zeros(service: QuotaService) -> None:
     assert service.principal("somebody") is not None
 
 
-def test_there_is_a_cap_on_principals(
+def test_there_is_a_cap_on_principals_that_nobody_has_defined(
     service: QuotaService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budgetware.principals, "MAX_PRINCIPALS", 2)
@@ -457,17 +457,24 @@ def test_there_is_a_cap_on_principals(
         enters: list[Callable[[], object]] = [
             principal("c").__enter__,
             late.__enter__,
-            lambda: service.define_principal("c"),
         ]
         for enter in enters:
             with pytest.raises(ConfigurationError, match="more than 2 principals"):
                 enter()
+        service.define_principal("defined")
+        with principal("defined"):
+            call()
+        service.define_principal("b")
+        with principal("c"):
+            pass
         call()
         with principal("a"):
             call()
     assert [(view.name, used(service, view.name)) for view in service.principals()] == [
         ("a", 1),
         ("b", 1),
+        ("c", 0),
+        ("defined", 1),
     ]
 
 

@@ -22,7 +22,16 @@ from ..failures import misuse, told
 from ..options import Ending, JsonOption
 from ..places import default_manifest
 from ..runs import RunOrder, carry_out, parse_budget
-from ..scripts.program import INTERRUPTED, MODULE_OPTION, Program, program_of
+from ..scripts.program import (
+    INTERRUPTED,
+    MODULE_OPTION,
+    Program,
+    program_of,
+    program_of_python,
+)
+from ..scripts.program import (
+    STDIN as FROM_STDIN,
+)
 
 DEFAULT_OUTPUT = "10MiB"
 DEFAULT_GRACE = "10s"
@@ -108,7 +117,7 @@ class RunCommand(TyperCommand):
 def _module_last(args: list[str], valued: set[str]) -> list[str]:
     """Say that no more options come before `-m`."""
     at = 0
-    while at < len(args) and args[at].startswith("-") and args[at] != "--":
+    while at < len(args) and args[at].startswith("-") and args[at] not in ("--", FROM_STDIN):
         if args[at] == MODULE_OPTION:
             return [*args[:at], "--", *args[at:]]
         at += 2 if args[at] in valued else 1
@@ -142,16 +151,20 @@ def run(
 ) -> None:
     """Run a program under a budget, and say what it has used.
 
-    A Python program, given as FILE.py or as -m MODULE, is run in this process, as python would:
-    what its model clients (openai, anthropic, google-genai, litellm) and budgetware itself use is
-    charged to its task, in all its threads and event loops, but not in processes that it starts.
-    What its budget ends exits with 3, whatever it catches.
+    A Python program, given as FILE.py, as -m MODULE, as a folder or archive with __main__.py, or
+    as - (standard input), is run in this process, as python would: what its model clients
+    (openai, anthropic, google-genai, litellm) and budgetware itself use is charged to its task,
+    in all its threads and event loops, but not in processes that it starts. Under limits, what
+    it forks off may call no model, and neither may its atexit handlers. What its budget ends
+    exits with 3, whatever it catches. So is python FILE, with the Python that runs this, unless
+    --cpu, --memory, --output or --stdin ask for a process.
 
     Any other COMMAND is run in a process of its own, and charged the CPU time and memory that it
-    used. What it writes is passed on when it has ended. The exit code is the program's, 1 where
-    it was refused or stopped at a limit, 2 where it could not be started.
+    used; to be limited in tokens, calls or usd it needs a ledger. What it writes is passed on
+    when it has ended. The exit code is the program's, 1 where it was refused or stopped at a
+    limit, 2 where it could not be started.
 
-    One line on stderr says at the end what was used, with --json as a document.
+    One line on stderr says at the end what was used, with --json as a document: at SIGTERM, too.
 
     With a ledger its task is shared: BUDGETWARE_MANIFEST and BUDGETWARE_TASK tell a program that
     uses budgetware how to pay from it: task_budget(os.environ["BUDGETWARE_TASK"], shared=True).
@@ -161,7 +174,6 @@ def run(
             for what, name in (("task", task), ("principal", principal)):
                 if name is not None:
                     check_name(what, name)
-            program = program_of(command)
             limits = parse_budget(budget or (), usd=usd, tokens=tokens, calls=calls)
             ceilings = {
                 "wall_seconds": None if seconds is None else parse_duration(seconds),
@@ -180,6 +192,9 @@ def run(
                 policy=None if policy is None else policy.value,
             )
             grace_seconds = parse_duration(grace)
+            program = program_of(command)
+            if program is None and not stdin and not order.needs_process:
+                program = program_of_python(command)
         if program is not None:
             _run_here(program, order, grace_seconds, as_json=json)
         given = sys.stdin.buffer.read() if stdin else None
@@ -192,12 +207,7 @@ def _run_here(program: Program, order: RunOrder, grace_seconds: float, *, as_jso
 
     limits = dict(order.limits)
     with misuse():
-        for option, name in _OTHERS.items():
-            if order.ceilings[option] is not None:
-                raise InvalidAmount(
-                    f"--{name} limits processes: run the program in one, as in budgetware run "
-                    f"--{name} … -- python {' '.join(order.command)[:60]}"
-                )
+        _check_here(order)
         if order.ceilings["wall_seconds"] is not None:
             if "seconds" in limits:
                 raise InvalidAmount("--budget: seconds has two limits: give one of them")
@@ -208,6 +218,27 @@ def _run_here(program: Program, order: RunOrder, grace_seconds: float, *, as_jso
         sys.stdout.flush()  # what it has written comes first
     typer.echo(text_of(receipt, as_json=as_json), err=True)
     raise typer.Exit(receipt.code)
+
+
+def _check_here(order: RunOrder) -> None:
+    """Raise where something is asked for that only a process of its own has."""
+    names = [name for option, name in _OTHERS.items() if order.ceilings[option] is not None]
+    dims = {"cpu_micros": "budget cpu=…", "memory": "budget memory=…"}
+    names += [name for dim, name in dims.items() if dim in order.limits]
+    if not names:
+        return
+    name = names[0]
+    others = [dim for dim in order.limits if dim not in (*dims, "seconds", "millis")]
+    if others:
+        raise InvalidAmount(
+            f"--{name} limits processes, and {', '.join(others)} what a Python program does in "
+            "this one: give one kind of limit"
+        )
+    option = f"--{name}" if "=" in name else f"--{name} …"
+    raise InvalidAmount(
+        f"--{name} limits processes: run the program in one, as in budgetware run {option} -- "
+        f"python {' '.join(order.command)[:60]}"
+    )
 
 
 def _run_apart(order: RunOrder, *, as_json: bool) -> None:

@@ -1,40 +1,44 @@
-"""A script or a module, run as `python script.py` and `python -m module` would.
+"""A script, a module, a folder or an archive, run as `python` would run it.
 
 Not here: under what budget.
 """
 
 import builtins
 import io
+import shutil
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from ..failures import MISUSED, Failure
 
-MODULE_OPTION = "-m"
+MODULE_OPTION, STDIN = "-m", "-"
 INTERRUPTED = 130
 _PACKAGE = str(Path(__file__).parent.parent.parent)
+_MAIN = ("__main__.py", "__main__.pyc")
+Kind = Literal["file", "module", "folder", "stdin"]
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: a file, or a module by its name; and its arguments."""
+    """What to run: a file, a module by its name, a folder or archive, or `-`; its arguments."""
 
     name: str
     arguments: Sequence[str]
-    is_module: bool
+    kind: Kind
 
     @property
     def shown(self) -> str:
         """What it is called in a receipt."""
-        return self.name if self.is_module else Path(self.name).name
+        return Path(self.name).name if self.kind in ("file", "folder") else self.name
 
     def enter(self) -> None:
         """Make this the process of the program: its arguments, and where it imports from.
@@ -44,19 +48,36 @@ class Program:
         """
         sys.excepthook = sys.__excepthook__
         sys.argv[:] = [self.name, *self.arguments]
-        if not sys.flags.safe_path:
-            folder = Path.cwd() if self.is_module else Path(self.name).resolve().parent
-            sys.path[:1] = [str(folder)]
-        if self.is_module:
+        if self.kind == "folder":  # that is where its __main__ is, so it is there however safe
+            sys.path[: 0 if sys.flags.safe_path else 1] = [str(Path(self.name).absolute())]
+        elif not sys.flags.safe_path:
+            sys.path[:1] = [self._folder()]
+        if self.kind == "module":
             _check_module(self.name)
+
+    def _folder(self) -> str:
+        if self.kind == "stdin":
+            return ""
+        return str(Path.cwd() if self.kind == "module" else Path(self.name).resolve().parent)
 
     def run(self) -> None:
         """Run it as `__main__`; raises whatever it raises."""
         main = ModuleType("__main__")
         main.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = main
-        code = self._module(main) if self.is_module else self._file(main)
+        code = self._code(main)
         exec(code, main.__dict__)  # noqa: S102 - this is what was asked for
+
+    def _code(self, main: ModuleType) -> CodeType:
+        if self.kind == "stdin":
+            code: CodeType = compile(sys.stdin.read(), "<stdin>", "exec", dont_inherit=True)
+            return code
+        if self.kind == "file":
+            return self._file(main)
+        if self.kind == "module":
+            return self._module(main, _spec_of(self.name))
+        spec = PathFinder.find_spec("__main__", [sys.path[0]])
+        return self._module(main, _runnable(spec, self.name))
 
     def _file(self, main: ModuleType) -> CodeType:
         path = str(Path(self.name).absolute())
@@ -67,13 +88,13 @@ class Program:
         code: CodeType = compile(source, path, "exec", dont_inherit=True)
         return code
 
-    def _module(self, main: ModuleType) -> CodeType:
-        spec = _spec_of(self.name)
+    def _module(self, main: ModuleType, spec: ModuleSpec) -> CodeType:
         loader: Any = spec.loader
         main.__spec__, main.__loader__ = spec, loader
         main.__package__, main.__file__ = spec.parent, spec.origin
         main.__dict__["__cached__"] = spec.cached
-        sys.argv[0] = spec.origin or self.name
+        if self.kind == "module":
+            sys.argv[0] = spec.origin or self.name
         code: CodeType | None = loader.get_code(spec.name)
         if code is None:
             raise ImportError(f"No code object available for {spec.name}")
@@ -84,16 +105,53 @@ def program_of(command: Sequence[str]) -> Program | None:
     """The Python program that a command is, if it is one.
 
     Raises:
-        Failure: it is to be a module, and does not say which.
+        Failure: it is to be a module, and does not say which; or a folder without `__main__.py`.
     """
     first, *rest = command
     if first == MODULE_OPTION:
         if not rest:
             raise Failure("-m: give the name of a module", MISUSED)
-        return Program(rest[0], rest[1:], is_module=True)
-    path = Path(first)
-    is_script = path.suffix == ".py" and path.is_file()
-    return Program(first, rest, is_module=False) if is_script else None
+        return Program(rest[0], rest[1:], "module")
+    if first == STDIN:
+        return Program(first, rest, "stdin")
+    if Path(first).suffix == ".py" and Path(first).is_file():
+        return Program(first, rest, "file")
+    if _has_main(Path(first)):
+        return Program(first, rest, "folder")
+    if Path(first).is_dir():
+        raise Failure(f"cannot run {first}: it is a folder that has no __main__.py", MISUSED)
+    return None
+
+
+def program_of_python(command: Sequence[str]) -> Program | None:
+    """The program of a command such as `python x.py`, where that is the Python that runs this."""
+    first, *rest = command
+    if not rest or not is_this_python(first):
+        return None
+    if rest[0] in (MODULE_OPTION, STDIN) or _has_main(Path(rest[0])):
+        return program_of(rest)
+    return Program(rest[0], rest[1:], "file") if Path(rest[0]).is_file() else None
+
+
+def is_this_python(command: str) -> bool:
+    """Whether a command starts the Python that runs this, with the packages that it has."""
+    found = shutil.which(command)
+    if found is None or not sys.executable:
+        return False
+    ours, theirs = Path(sys.executable), Path(found)
+    in_one_folder = ours.parent.resolve() == theirs.parent.resolve()
+    return in_one_folder and ours.resolve() == theirs.resolve()
+
+
+def _has_main(path: Path) -> bool:
+    """Whether it is a folder or an archive that Python runs."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in _MAIN)
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        return not {*_MAIN}.isdisjoint(archive.namelist())
+    return False
 
 
 def _check_module(name: str) -> None:
@@ -108,6 +166,10 @@ def _spec_of(name: str) -> ModuleSpec:
     spec = find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
         spec = find_spec(f"{name}.__main__")
+    return _runnable(spec, name)
+
+
+def _runnable(spec: ModuleSpec | None, name: str) -> ModuleSpec:
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(f"No module named {name!r}, or it cannot be run", name=name)
     return spec

@@ -20,6 +20,7 @@ class ScriptReceipt:
     Attributes:
         latch: what ended its task; None: nothing did.
         refused: how many of its calls were refused.
+        forked: how many processes it forked off whose calls were not counted.
         task: the balances, as JSON.
     """
 
@@ -29,6 +30,7 @@ class ScriptReceipt:
     refused: int
     duration_ms: int
     task: dict[str, Any]
+    forked: int = 0
 
     @property
     def code(self) -> int:
@@ -43,6 +45,7 @@ class ScriptReceipt:
             "stopped_by": None if self.latch is None else self.latch.dim or "terminated",
             "reason": None if self.latch is None else self.latch.reason,
             "refused": self.refused,
+            "forked": self.forked,
             "duration_ms": self.duration_ms,
             "task": {**self.task, "dims": {dim: _row(row) for dim, row in self._dims.items()}},
         }
@@ -52,6 +55,8 @@ class ScriptReceipt:
         parts = [*self._paid(), f"{duration_text(self.duration_ms / 1e3)} in all"]
         if self.refused:
             parts.insert(-1, f"{self.refused:,} refused")
+        if self.forked:
+            parts.insert(-1, f"{self.forked:,} forked off and not counted")
         how = f"exit {self.code}"
         if self.latch is not None:
             how += f", ended by its budget: {self.latch.reason}"

@@ -7,17 +7,19 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from budgetware import BudgetTerminated, QuotaService, TaskBudget, principal
 from budgetware.errors import BudgetwareError, budget_error
 from budgetware.formats import visible
+from budgetware.frames import current
 
 from ..runs import TASK_VARIABLE, RunOrder, opened, snapshot_of, task_of
+from .ending import Forks, close_task, on_termination
 from .program import Program, exit_code_of, wait_for_threads
 from .receipt import TERMINATED, UNLIMITED, ScriptReceipt
 from .scope import ProcessScope, host_loops
@@ -36,7 +38,8 @@ def run_program(
         Failure, BudgetwareError: it was not started.
     """
     program.enter()
-    if not order.limits and order.task is None:
+    has_limits = bool(order.limits) or order.task is not None
+    if not has_limits:
         order = replace(order, limits={"calls": UNLIMITED})
     with opened(order) as (service, name, environment):
         task = task_of(service, _with_policy(order, service, name), name)
@@ -45,7 +48,10 @@ def run_program(
         os.environ.update(environment)
         whose: Any = nullcontext() if order.principal is None else principal(order.principal)
         with whose:
-            return _Run(program, service, task, as_json=as_json).carry_out(grace_seconds)
+            run = _Run(program, service, task, as_json=as_json, has_limits=has_limits)
+            receipt = run.carry_out(grace_seconds)
+    current.set(task.frame)  # atexit handlers stand in the task, which has ended: it refuses
+    return receipt
 
 
 def _with_policy(order: RunOrder, service: QuotaService, name: str) -> RunOrder:
@@ -60,33 +66,47 @@ class _Run:
     """One run of a program: `code` is what it has ended with so far."""
 
     def __init__(
-        self, program: Program, service: QuotaService, task: TaskBudget, *, as_json: bool
+        self,
+        program: Program,
+        service: QuotaService,
+        task: TaskBudget,
+        *,
+        as_json: bool,
+        has_limits: bool,
     ) -> None:
         self.program = program
         self.service = service
         self.task = task
         self.as_json = as_json
+        self.has_limits = has_limits
+        self.forks: Forks | None = None
+        self.last = threading.Lock()
         self.code = 0
         self.since = monotonic()
         self.process = os.getpid()
 
     def carry_out(self, grace_seconds: float) -> ScriptReceipt:
-        """Run it, with all its threads, to its end."""
+        """Run it, with all its threads, to its end; what is done to the process stays so."""
         scope = self.task.scope = ProcessScope()
-        watch = Watch(self.task, grace_seconds, self.kill)
+        watch = Watch(self.task, grace_seconds, partial(self.stop, TERMINATED))
         scope.on_end = watch.ended
         with ExitStack() as stack:
             stack.enter_context(suppress(BudgetTerminated))  # the receipt tells of it
             stack.enter_context(self.task)
             scope.node = self.task.node
+            self.forks = Forks(self.task.node, has_limits=self.has_limits)
             watch.start()
-            for undo in (_instrument(), carry_context(), host_loops(scope), self._hush_threads()):
-                stack.callback(undo)
             stack.callback(watch.stop)
+            for change in (_instrument, carry_context, partial(host_loops, scope)):
+                change()
+            self._hush_threads()
+            on_termination(self.stop)
             self._run(watch)
+            self._stop_if_forked()
+            if not self.last.acquire(blocking=False):
+                threading.Event().wait()  # it is being stopped, and exits
             receipt = self.receipt()
-        self._stop_if_forked()
-        return receipt
+        return receipt  # noqa: RET504 - the end of the task may raise, and is swallowed
 
     def _run(self, watch: Watch) -> None:
         try:
@@ -107,7 +127,7 @@ class _Run:
             return True
         return isinstance(error, Exception) and budget_error(error) is None
 
-    def _hush_threads(self) -> Callable[[], None]:
+    def _hush_threads(self) -> None:
         """Have no thread print a traceback of the end of the budget."""
         original = threading.excepthook
 
@@ -117,14 +137,9 @@ class _Run:
 
         threading.excepthook = hook
 
-        def undo() -> None:
-            if threading.excepthook is hook:
-                threading.excepthook = original
-
-        return undo
-
     def receipt(self) -> ScriptReceipt:
-        """What it has used by now."""
+        """What it has used in all: nothing more is granted, and what is open is charged."""
+        close_task(self.task)
         refusals = self.service.runtime.tallies.refusals.copy()
         return ScriptReceipt(
             name=self.program.shown,
@@ -133,17 +148,25 @@ class _Run:
             refused=sum(n for key, n in refusals.items() if key[0] != "throttled"),
             duration_ms=round((monotonic() - self.since) * 1e3),
             task=snapshot_of(self.service, self.task),
+            forked=0 if self.forks is None else self.forks.count,
         )
 
-    def kill(self) -> None:
-        """Exit, though the program runs: it was told in every other way."""
-        flush = threading.Thread(target=_flush, daemon=True)
-        flush.start()
-        flush.join(_FLUSH_SECONDS)
-        with suppress(BudgetwareError, OSError):
-            self.service.flush()
-            os.write(2, f"{text_of(self.receipt(), as_json=self.as_json)}\n".encode())
-        os._exit(TERMINATED)
+    def stop(self, code: int) -> None:
+        """Exit, though the program runs: it was told in every other way, or is to end at once."""
+        if not self.last.acquire(blocking=False):
+            return  # it ends by itself
+        try:
+            self.code = code
+            flush = threading.Thread(target=_flush, daemon=True)
+            flush.start()
+            flush.join(_FLUSH_SECONDS)
+            with suppress(BudgetwareError, OSError):
+                receipt = self.receipt()
+                code = receipt.code
+                self.service.flush()
+                os.write(2, f"{text_of(receipt, as_json=self.as_json)}\n".encode())
+        finally:
+            os._exit(code)
 
     def _stop_if_forked(self) -> None:
         """A child that comes back from a fork in the program has no receipt to give."""
@@ -157,11 +180,10 @@ def text_of(receipt: ScriptReceipt, *, as_json: bool) -> str:
     return json.dumps(receipt.to_dict()) if as_json else f"budgetware: {visible(receipt.line())}"
 
 
-def _instrument() -> Callable[[], None]:
-    from budgetware_integrations import instrument, uninstrument
+def _instrument() -> None:
+    from budgetware_integrations import instrument
 
     instrument()
-    return uninstrument
 
 
 def _flush() -> None:
