@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, cast
+from weakref import WeakValueDictionary
 
 import agents
 import openai
@@ -28,6 +29,7 @@ _ASKED: Final = (
 _MAXIMA: Final = ("max_completion_tokens", "max_output_tokens")
 _OVER_HTTP: Final = (agents.OpenAIChatCompletionsModel, agents.OpenAIResponsesModel)
 _OVER_SOCKET: Final = agents.OpenAIResponsesWSModel
+_made: WeakValueDictionary[tuple[type[Any], type[Any], int], type[Any]] = WeakValueDictionary()
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -98,8 +100,13 @@ def held_model(model: Model, way: Way) -> Model:
 
 
 def subclass_of(mixin: type[Any], kind: type[Any], way: Way) -> type[Any]:
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (mixin, kind), {**names, "budgetware_way": way})
+    """The class of what is of a kind and holds that way: a copy is of the same one."""
+    made = _made.get((mixin, kind, id(way)))
+    if made is None:
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        made = type(kind.__name__, (mixin, kind), {**names, "budgetware_way": way})
+        _made[mixin, kind, id(way)] = made
+    return made
 
 
 def _call(model: HeldModel, asked: Mapping[str, Any]) -> ModelCall:

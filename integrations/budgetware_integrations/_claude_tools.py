@@ -41,7 +41,7 @@ class ToolHooks:
     def __post_init__(self) -> None:
         checked_tools(self.tools)
         CallSettings(policy=self.policy, max_wait=self.max_wait)
-        wait: object = self.max_wait
+        wait: Any = self.max_wait
         if isinstance(wait, bool) or not isinstance(wait, int | float):
             raise ConfigurationError(f"max_wait={wait!r}: give seconds, for hooks end on time")
 

@@ -135,7 +135,7 @@ def _inline(value: Any, key: object, depth: int) -> tuple[str, int]:
         value = getattr(value, "__dict__", None)
     if not isinstance(value, Mapping) or depth > _MAX_MEDIA_DEPTH:
         return "", 0
-    fields = cast("Mapping[Any, Any]", value)
+    fields: Mapping[Any, Any] = value
     parts = [_inline(item, name, depth + 1) for name, item in fields.items()]
     mimes = [fields[name] for name in _MIME_KEYS if isinstance(fields.get(name), str)]
     kinds = [mime.partition("/")[0] for mime in mimes] + [kind for kind, _ in parts if kind]

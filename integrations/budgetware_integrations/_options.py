@@ -53,7 +53,7 @@ class CallSettings:
                 "for no answer is free"
             )
         self.count_tokens = options.get("count_tokens", estimate_tokens)
-        if not callable(self.count_tokens):  # pyright: ignore[reportUnnecessaryComparison]
+        if not callable(self.count_tokens):
             raise ConfigurationError(
                 f"count_tokens={self.count_tokens!r}: give a callable of the prompt"
             )

@@ -20,7 +20,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if callable(dump):
         return dump(mode="json", exclude_unset=True, warnings=False)
     if isinstance(value, Mapping):
-        fields = cast("Mapping[Any, Any]", value)
+        fields: Mapping[Any, Any] = value
         return {
             key: plain(item, depth + 1) for key, item in fields.items() if not _is_not_given(item)
         }

@@ -198,8 +198,9 @@ def body_of(options: Any) -> dict[str, Any] | None:
 
 
 def prompt_of(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The parts of what is sent that make the prompt, as plain values; what was not given is not."""
-    return plain({name: body[name] for name in names if name in body})
+    """The parts of what is sent that make the prompt, as plain values."""
+    prompt: dict[str, Any] = plain({name: body[name] for name in names if name in body})
+    return prompt
 
 
 def most_of(body: Mapping[str, Any], *names: str) -> int | None:

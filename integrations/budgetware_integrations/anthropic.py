@@ -10,7 +10,8 @@
         await client.messages.create(model="claude-haiku-4-5", max_tokens=500, messages=[...])
 
 `wrap` takes a client of any kind (`Anthropic`, `AsyncAnthropic`, and those of Bedrock, Vertex,
-Foundry, AWS), and returns the same one, of a subclass by the same name; its copies by `with_options()` are wrapped, too.
+Foundry, AWS), and returns the same one, of a subclass by the same name; its copies by
+`with_options()` are wrapped, too.
 `instrument()` does so for all `Anthropic` and `AsyncAnthropic` clients of the process, those that
 a framework makes included. `BudgetMiddleware` is the same as a middleware of the client:
 

@@ -10,8 +10,8 @@
         await client.chat.completions.create(model="gpt-5-nano", messages=[...])
 
 `wrap` takes a client of any kind (`OpenAI`, `AsyncOpenAI`, Azure), sync or async, and returns the
-same one, of a subclass by the same name; its copies by `with_options()` are wrapped, too. `instrument()` does so for all clients
-of the process, those that a framework makes included.
+same one, of a subclass by the same name; its copies by `with_options()` are wrapped, too.
+`instrument()` does so for all clients of the process, those that a framework makes included.
 
 **What is held.** One call, and tokens: the prompt by its bytes (`count_tokens=` counts it better),
 the answer by `max_completion_tokens`, `max_tokens` or `max_output_tokens`, times `n`; a request

@@ -485,7 +485,7 @@ def test_the_example_is_ended(provider: Provider) -> None:
         "budgetware: run_script.py: exit 3, ended by its budget: 0 of 3 calls left" in found.stderr
     )
     assert len(provider.calls) == 3
-    assert f"tokens {provider.tokens} of 20k" in found.stderr
+    assert f"tokens {provider.tokens} of 20" in found.stderr
 
 
 def test_given_as_a_command_of_python_it_is_limited_too(provider: Provider) -> None:

@@ -72,7 +72,7 @@ def test_one_that_is_not_installed_says_what_to_install(monkeypatch: pytest.Monk
 def test_names_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     class Seen(Exception): ...
 
-    def see(name: str, _call: object) -> Any:
+    def see(name: str, _call: object, **_options: object) -> Any:
         raise Seen(name)
 
     monkeypatch.setattr(own, "when_imported", see)

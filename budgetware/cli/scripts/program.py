@@ -120,6 +120,8 @@ def program_of(command: Sequence[str]) -> Program | None:
         return Program(first, rest, "folder")
     if Path(first).is_dir():
         raise Failure(f"cannot run {first}: it is a folder that has no __main__.py", MISUSED)
+    if Path(first).suffix == ".py" and shutil.which(first) is None:
+        raise Failure(f"cannot start {first}: No such file", MISUSED)
     return None
 
 
