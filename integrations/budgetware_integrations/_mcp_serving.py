@@ -170,7 +170,7 @@ class Serving:
     ) -> None:
         if principal is not None and not callable(principal):
             raise TypeError(f"principal={principal!r}: give a callable of the request's context")
-        given: object = audience
+        given: Any = audience
         if given is not None and (not isinstance(given, str) or not given):
             raise ConfigurationError(f"audience={given!r}: give a name or an address, or None")
         check_holding(max_wait, on_error, takes_callables=False)

@@ -192,7 +192,7 @@ class BudgetMiddleware:
             if not amounts:
                 await self._run(exchange)
                 return
-            async with reserve(**self._options, **amounts) as reservation:
+            async with reserve(**{**self._options, **amounts}) as reservation:
                 exchange.reservation = reservation
                 await self._run(exchange)
                 exchange.left()

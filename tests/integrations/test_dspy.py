@@ -303,7 +303,9 @@ async def test_a_refused_program_tells_its_stream(provider: Provider) -> None:
 @pytest.mark.filterwarnings("ignore:(?i)unclosed:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 async def test_the_engine_of_litellm_is_settled_and_streams_as_without(provider: Provider) -> None:
-    litellm: Any = pytest.importorskip("litellm")
+    pytest.importorskip("litellm")
+    from tests.integrations.subjects.litellm import close_clients
+
     lm = budget(local_lm(provider.url, "echo", engine="litellm"))
     bare = local_lm(provider.url, "echo", engine="litellm")
     ours, theirs = Sink(), Sink()
@@ -315,7 +317,7 @@ async def test_the_engine_of_litellm_is_settled_and_streams_as_without(provider:
     assert task.spent("calls") == 2
     with dspy.context(send_stream=theirs):
         await bare.acall("Where?")
-    await litellm.close_litellm_async_clients()
+    await close_clients()
     assert [chunk.choices for chunk in ours.items] == [chunk.choices for chunk in theirs.items]
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from typing import Any
 
 import litellm
@@ -19,7 +20,12 @@ async def close_clients() -> None:
     """Close what LiteLLM keeps for the next call, in the loop that it is of."""
     whole: Any = litellm
     await whole.close_litellm_async_clients()
-    whole.in_memory_llm_clients_cache.flush_cache()
+    kept = whole.in_memory_llm_clients_cache
+    for client in kept.cache_dict.values():
+        close = getattr(client, "close", None)
+        if close is not None and not iscoroutinefunction(close):
+            close()
+    kept.flush_cache()
 
 
 class Client:
