@@ -188,11 +188,12 @@ class BudgetMiddleware:
         except ConfigurationError as error:
             raise BadRequest(str(error)) from None
         async with task as exchange.budget:
-            amounts = self._amounts(exchange.scope) if callable(self._amounts) else self._amounts
+            held = self._amounts(exchange.scope) if callable(self._amounts) else self._amounts
+            amounts: dict[str, Any] = dict(held or {})
             if not amounts:
                 await self._run(exchange)
                 return
-            async with reserve(**{**self._options, **amounts}) as reservation:
+            async with reserve(**self._options, **amounts) as reservation:
                 exchange.reservation = reservation
                 await self._run(exchange)
                 exchange.left()

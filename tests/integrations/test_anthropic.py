@@ -6,7 +6,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 import anyio
@@ -447,7 +447,9 @@ def test_an_answer_that_a_hook_has_read_is_settled(way: Way, streamed: bool) -> 
     answer = events(*parts()) if streamed else document(message(usage=USAGE))
     with canned(answer) as server:
         with anthropic.Anthropic(base_url=server.url, api_key="k", **arguments()) as made:
-            made._client.event_hooks["response"].append(lambda response: response.read())
+            cast("Any", made)._client.event_hooks["response"].append(
+                lambda response: response.read()
+            )
             with task_budget(tokens=10_000) as budget:
                 asked: Any = HELLO | {"stream": streamed}
                 list(wrapped(made).messages.create(**asked))

@@ -363,9 +363,12 @@ def test_an_attempt_that_timed_out_is_charged_whatever_the_next_one_says() -> No
         return httpx.Response(400, json={"error": {"code": 400, "message": "no"}})
 
     retry = types.HttpRetryOptions(attempts=3, initial_delay=0.001, max_delay=0.001)
-    with client_that_gets(answer, retry=retry) as client, task_budget(tokens=10_000) as budget:
-        with pytest.raises(APIError):
-            client.models.generate_content(model="echo", contents="?", config=SHORT)
+    with (
+        client_that_gets(answer, retry=retry) as client,
+        task_budget(tokens=10_000) as budget,
+        pytest.raises(APIError),
+    ):
+        client.models.generate_content(model="echo", contents="?", config=SHORT)
     assert not failures
     assert budget.snapshot()["tokens"].assumed > 64
 

@@ -405,7 +405,7 @@ def test_a_transport_of_the_other_kind_is_refused(http: Any) -> None:
         transport(http.AsyncHTTPTransport())
     with pytest.raises(ConfigurationError, match="give an async transport"):
         async_transport(http.HTTPTransport())
-    other = "httpx" if http.__name__ == "httpx2" else "httpx2"
+    other: Any = "httpx" if http.__name__ == "httpx2" else "httpx2"
     with pytest.raises(ConfigurationError, match="module="):
         transport(http.HTTPTransport(), module=other)
 

@@ -14,10 +14,25 @@ import anyio
 import litellm
 import pytest
 from anyio import to_thread
-from litellm.exceptions import BadRequestError, BudgetExceededError, ServiceUnavailableError
+from litellm.exceptions import (
+    BadRequestError,
+    BudgetExceededError,
+    RateLimitError,
+    ServiceUnavailableError,
+)
 from litellm.router import Router
 
-from budgetware import BudgetExceeded, BudgetTerminated, TaskBudget, connect, task_budget
+from budgetware import (
+    BudgetExceeded,
+    BudgetTerminated,
+    QuotaExceeded,
+    QuotaToken,
+    Rate,
+    Resource,
+    TaskBudget,
+    connect,
+    task_budget,
+)
 from budgetware.errors import UnknownPrice
 from budgetware_integrations.litellm import (
     BudgetCallback,
@@ -378,6 +393,32 @@ async def test_callback_and_functions_charge_once_together(provider: Provider) -
     with task_budget(tokens=1_000_000) as budget:
         await litellm.acompletion(**asked(provider))
     assert budget.spent("calls") == 1
+
+
+@pytest.mark.parametrize("way", ["functions", "listening"])
+@pytest.mark.parametrize(
+    ("model", "headers"),
+    [
+        ("fail:429", {"retry-after": "30"}),
+        ("echo", {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}),
+    ],
+)
+async def test_a_provider_that_asks_for_less_pauses_the_resource(
+    provider: Provider, model: str, headers: dict[str, str], way: str, request: Any
+) -> None:
+    if way == "listening":
+        request.getfixturevalue(way)
+    ask: Any = litellm.acompletion if way == "listening" else acompletion
+    provider.headers |= headers
+    async with connect() as service:
+        service.define(Resource("model", Rate(1_000, "second"), dim="calls", max_wait=0))
+        async with QuotaToken("model", expected_use=1), task_budget("t", calls=9, service=service):
+            with suppress(RateLimitError):
+                await ask(**asked(provider, model), max_retries=0)
+            with pytest.raises(QuotaExceeded) as caught:
+                await ask(**asked(provider))
+    assert caught.value.is_paused
+    assert provider.count() == 1
 
 
 async def test_only_functions_of_litellm_can_be_wrapped() -> None:

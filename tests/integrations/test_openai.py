@@ -399,7 +399,9 @@ def test_a_stream_that_a_hook_has_read_is_settled_and_hides_its_usage(
     with canned(Answer(body, kind)) as server:
         with openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as made:
             if is_read:
-                made._client.event_hooks["response"].append(lambda response: response.read())
+                cast("Any", made)._client.event_hooks["response"].append(
+                    lambda response: response.read()
+                )
             with task_budget(tokens=10_000) as budget:
                 stream = wrap(made).chat.completions.create(model="m", messages=USER, stream=True)
                 assert [c.choices[0].delta.content for c in stream] == ["a"]
@@ -411,7 +413,7 @@ async def test_an_async_stream_that_a_hook_has_read_is_settled(provider: Provide
         await response.aread()
 
     async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="k") as made:
-        made._client.event_hooks["response"].append(read)
+        cast("Any", made)._client.event_hooks["response"].append(read)
         async with task_budget(tokens=10_000) as budget:
             create = wrap(made).chat.completions.create
             stream = await create(model="echo", messages=USER, stream=True)
