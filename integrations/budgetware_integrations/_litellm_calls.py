@@ -59,16 +59,22 @@ def operation_of(name: str) -> str:
 
 
 def arguments_of(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by their names, however they were given."""
-    if not args:
-        return dict(named)
-    names = _parameters(_POSITIONS.get(name, name))
-    return {**dict(zip(names, args, strict=False)), **named}
+    """Return the arguments of a call by their names, however they were given.
+
+    Raises:
+        TypeError: they are none that the function takes: nothing is held, as nothing is sent.
+    """
+    signature = _signature(_POSITIONS.get(name, name))
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        raise TypeError(f"{name}() {error}") from None
+    return {**dict(zip(signature.parameters, args, strict=False)), **named}
 
 
 @cache
-def _parameters(name: str) -> tuple[str, ...]:
-    return tuple(inspect.signature(inspect.unwrap(getattr(litellm, name))).parameters)
+def _signature(name: str) -> inspect.Signature:
+    return inspect.signature(inspect.unwrap(getattr(litellm, name)))
 
 
 def model_call(operation: str, asked: Mapping[str, Any], settings: CallSettings) -> ModelCall:
@@ -81,12 +87,17 @@ def model_call(operation: str, asked: Mapping[str, Any], settings: CallSettings)
         provider=provider,
         model=model,
         prompt={name: asked[name] for name in prompts if asked.get(name) is not None},
-        output_tokens=next((asked[name] for name in _MAXIMA if asked.get(name)), None),
-        answers=asked.get("n") or 1,
+        output_tokens=_whole(next((asked[name] for name in _MAXIMA if asked.get(name)), None)),
+        answers=_whole(asked.get("n")) or 1,
         kind="embeddings" if is_embedding else "llm",
     )
     call.billing = _Billing()
     return call
+
+
+def _whole(value: Any) -> Any:
+    """A number that was given as a text, which providers take; anything else as it is."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 def _model_of(asked: Mapping[str, Any]) -> tuple[str | None, str]:

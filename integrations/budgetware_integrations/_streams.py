@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+__all__ = ["Paid", "See", "each", "each_sync"]
+
 T = TypeVar("T")
 
 See = Callable[[T], bool]

@@ -11,6 +11,8 @@ from functools import wraps
 from types import new_class
 from typing import Any, TypeVar
 
+__all__ = ["Maker", "Method", "is_subclassed", "subclass", "told"]
+
 T = TypeVar("T")
 
 Method = Callable[..., Any]
@@ -22,16 +24,25 @@ def is_subclassed(thing: object) -> bool:
     return any("__budgetware__" in vars(kind) for kind in type(thing).__mro__)
 
 
-def subclass(thing: T, methods: Mapping[str, Maker]) -> T:
+def told(thing: object, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `subclass` was told of a thing before, and what is told now, which goes first."""
+    before: Mapping[str, Any] = getattr(type(thing), "__budgetware__", {})
+    return {**before, **more}
+
+
+def subclass(thing: T, methods: Mapping[str, Maker], about: Mapping[str, Any] | None = None) -> T:
     """Replace methods of one object, those that its class has; each is made of the one it had.
 
     The replacements carry the marks of the originals, so that a framework that wraps the methods
-    of its subclasses takes them as wrapped. Once only.
+    of its subclasses takes them as wrapped. Once only; where what it is told `about` them is not
+    what it was before, the new ones are in place of the old.
     """
     kind: type[Any] = type(thing)
     if is_subclassed(thing):
-        return thing
-    names: dict[str, Any] = {"__module__": kind.__module__, "__budgetware__": True}
+        if about is None or told(thing, {}) == about or "__budgetware__" not in vars(kind):
+            return thing
+        kind = kind.__mro__[1]
+    names: dict[str, Any] = {"__module__": kind.__module__, "__budgetware__": about or {}}
     for name, make in methods.items():
         original = getattr(kind, name, None)
         if original is not None:

@@ -159,7 +159,7 @@ class BudgetMiddleware:
             what="request", limits=limits, name=name, policy=policy, service=service
         )
         self._tasks.task(anonymous)
-        self._amounts = _checked_amounts(amounts)
+        self._amounts: Any = _checked_amounts(amounts)
         self._principal = principal
         self._anonymous = anonymous
         self._options: dict[str, Any] = {"max_wait": max_wait, "on_error": on_error}

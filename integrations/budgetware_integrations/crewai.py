@@ -11,7 +11,7 @@
 
 `budget` takes an LLM, a tool, an agent (its LLMs and tools) or a crew (all its agents, the tools of
 its tasks, its own LLMs), and returns the same thing; `isinstance` stays true. Models that a crew
-names by a string become LLMs. `kickoff`, `akickoff`, `llm.call` and `llm.acall` all pay, the
+names by a string become LLMs, so does the one that `planning=True` takes by itself. `kickoff`, `akickoff`, `llm.call` and `llm.acall` all pay, the
 threads that CrewAI starts included.
 
 **What is held.** For each call of an LLM one call, and tokens: messages and tools by their bytes
@@ -34,9 +34,12 @@ CrewAI are not used: an error in one of them lets the call pass.
 
 Not held: embeddings and models of memory and knowledge, MCP servers' tools and tools that CrewAI
 makes by itself at the start of a task; what their models do is, where `budget` was given those.
-Rate-limit headers are seen on errors alone.
+Agents, tools, tasks and LLMs that a crew or an agent gets later, `planning=True` set later included,
+are not held for: give those to `budget`, too. Rate-limit headers are seen on errors alone. What was
+given to `budget` does not pickle.
 
-Errors: those of CrewAI and of `reserve`; `TypeError` where it is nothing of these.
+Errors: those of CrewAI and of `reserve`; `TypeError` where it is nothing of these,
+`ConfigurationError` for options that cannot be.
 """
 
 from __future__ import annotations
@@ -52,10 +55,18 @@ from budgetware import Usage
 from budgetware.errors import soft_termination
 
 from ._model_calls import ModelCall, current_call, outside, read_usage
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_provider
 from ._requirements import require
-from ._subclasses import Method, subclass
-from ._tool_calls import ONE_CALL, Amounts, ToolAmounts, amounts_of, run_tool, run_tool_sync
+from ._subclasses import Method, subclass, told
+from ._tool_calls import (
+    ONE_CALL,
+    Amounts,
+    ToolAmounts,
+    amounts_of,
+    checked_tools,
+    run_tool,
+    run_tool_sync,
+)
 
 require("crewai", "1.15", "2")
 
@@ -63,6 +74,9 @@ from crewai import LLM, Agent, BaseLLM, Crew  # noqa: E402
 from crewai.tools import BaseTool  # noqa: E402
 from crewai.tools.base_tool import Tool  # noqa: E402
 from crewai.types.usage_metrics import UsageMetrics  # noqa: E402
+from crewai.utilities.planning_handler import CrewPlanner  # noqa: E402
+
+__all__ = ["budget"]
 
 T = TypeVar("T", bound=BaseLLM | BaseTool | Agent | Crew)
 
@@ -98,7 +112,9 @@ def budget(
     provider: str | None = None,
     **options: Unpack[Options],
 ) -> T:
-    """Make an LLM, tool, agent or crew hold for its calls; returns the same. Twice is once.
+    """Make an LLM, tool, agent or crew hold for its calls; returns the same.
+
+    Twice is once; what the second time is told besides, or otherwise, goes from then on.
 
     Args:
         thing: of `crewai`.
@@ -106,34 +122,49 @@ def budget(
         provider: who answers, where that is not the LLM's own `provider`; for prices and spans.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    _put(thing, _Way(CallSettings(**options), tools, provider))
+    CallSettings(**options)
+    checked_provider(provider)
+    now: dict[str, Any] = {**options}
+    if checked_tools(tools) is not ONE_CALL:
+        now["tools"] = tools
+    if provider is not None:
+        now["provider"] = provider
+    _put(thing, now)
     return thing
 
 
-def _put(thing: Any, way: _Way) -> None:
+def _way_of(about: dict[str, Any]) -> _Way:
+    options = {**about}
+    tools, provider = options.pop("tools", ONE_CALL), options.pop("provider", None)
+    return _Way(CallSettings(**options), tools, provider)
+
+
+def _put(thing: Any, now: Mapping[str, Any]) -> None:
     match thing:
         case BaseLLM():
-            _put_on_llm(thing, way)
+            _put_on_llm(thing, told(thing, now))
         case BaseTool():
-            _put_on_tool(thing, way)
+            _put_on_tool(thing, told(thing, now))
         case Agent() | Crew():
-            _put_on_parts(thing, way)
+            _put_on_parts(thing, now)
         case _:
             raise TypeError(
                 f"budget({type(thing).__name__}): give an LLM, a tool, an agent or a crew of crewai"
             )
 
 
-def _put_on_parts(whole: Agent | Crew, way: _Way) -> None:
+def _put_on_parts(whole: Agent | Crew, now: Mapping[str, Any]) -> None:
     """An agent's or a crew's LLMs and tools, and the agents of a crew."""
     fields = type(whole).model_fields
+    if isinstance(whole, Crew) and whole.planning and whole.planning_llm is None:
+        whole.planning_llm = CrewPlanner(whole.tasks).planning_agent_llm  # it makes its own
     for name in _LLMS:
         llm = vars(whole).get(name) if name in fields else None
         if isinstance(llm, str):
             llm = LLM(model=llm)
             setattr(whole, name, llm)
         if isinstance(llm, BaseLLM):
-            _put_on_llm(llm, way)
+            _put(llm, now)
     if isinstance(whole, Crew):
         tasks = [task.tools for task in whole.tasks]
         agents = [*whole.agents, *(task.agent for task in whole.tasks), whole.manager_agent]
@@ -142,7 +173,7 @@ def _put_on_parts(whole: Agent | Crew, way: _Way) -> None:
         parts = [*(whole.tools or ())]
     for part in parts:
         if isinstance(part, Agent | BaseTool):
-            _put(part, way)
+            _put(part, now)
 
 
 class _Call(ModelCall):
@@ -177,7 +208,9 @@ def _read(reported: object) -> Usage | None:
     return read_usage({**told, "cache_write_tokens": told.pop("cache_creation_tokens")})
 
 
-def _put_on_llm(llm: BaseLLM, way: _Way) -> None:
+def _put_on_llm(llm: BaseLLM, about: dict[str, Any]) -> None:
+    way = _way_of(about)
+
     def call(original: Method) -> Method:
         def called(self: Any, *args: Any, **kwargs: Any) -> Any:
             asked = _asked(args, kwargs)
@@ -201,7 +234,7 @@ def _put_on_llm(llm: BaseLLM, way: _Way) -> None:
 
         return tracked
 
-    subclass(llm, {"call": call, "acall": acall, "_track_token_usage_internal": track})
+    subclass(llm, {"call": call, "acall": acall, "_track_token_usage_internal": track}, about)
 
 
 def _asked(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,8 +268,9 @@ def _llm_call(llm: Any, asked: Mapping[str, Any], way: _Way) -> _Call:
     )
 
 
-def _put_on_tool(tool: BaseTool, way: _Way) -> None:
+def _put_on_tool(tool: BaseTool, about: dict[str, Any]) -> None:
     """Hold in `run` or in `_run`: executors use both, and once where one calls the other."""
+    way = _way_of(about)
 
     def whole(original: Method) -> Method:
         def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -276,7 +310,8 @@ def _put_on_tool(tool: BaseTool, way: _Way) -> None:
 
         return run
 
-    subclass(tool, {"run": whole, "_run": inner, "arun": whole_async, "_arun": inner_async})
+    makers = {"run": whole, "_run": inner, "arun": whole_async, "_arun": inner_async}
+    subclass(tool, makers, about)
 
 
 @contextmanager

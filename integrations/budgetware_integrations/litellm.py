@@ -23,9 +23,9 @@ before, by `from litellm import acompletion`, are not reached.
 the answer by `max_completion_tokens`, `max_tokens` or `max_output_tokens`, times `n`; a request
 without a maximum holds `default_output_tokens=4_096`. Where `usd` is limited, the price of that at
 the model's dearest rate. Prices are budgetware's, not those of `litellm.completion_cost`. One
-reservation stands for all that `num_retries` and `fallbacks` make of a call, priced as the model
-that was asked for. A `Router` asks LiteLLM anew for each of its own attempts: each is held by
-itself, for the model that is tried, and given back where it fails without being billed.
+reservation stands for all that `num_retries` makes of a call. Each model of `fallbacks=`, and each
+attempt of a `Router`, is held by itself, for the model that is tried, and given back where it
+fails without being billed; a refusal ends them, and the next model is not asked.
 
 **What is settled.** The usage that the provider reports. Streams report it when asked: they are
 asked, and the chunk that tells of it is kept from you (`include_usage=False` leaves the request
@@ -44,6 +44,12 @@ pauses the resources that the call draws on.
 that was left: those are charged once Python has collected them, or two hours later. A stream
 settles shortly after its end; the chunk with its usage reaches you; and where the provider reported
 none, it is charged what LiteLLM has counted. `instrument()` has none of these limits.
+With the callback, LiteLLM takes a refusal for one more failure of its `fallbacks=`: the next model
+is asked for, and held, and the last error is LiteLLM's own.
+
+**Limits.** `context_window_fallback_dict=`, `model_list=` and `litellm.model_fallbacks` ask other
+models inside one reservation, which is sized and priced for the model that was asked for first.
+`batch_completion` and its kin hold under `instrument()` only.
 
 Not: images, audio, rerank, batches, realtime, `anthropic_messages`; use `reserve` around those.
 
@@ -55,9 +61,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar, Unpack
+
+from budgetware import BudgetwareError
 
 from ._model_calls import ModelCall, current_call
 from ._options import CallSettings, Options
@@ -69,6 +78,7 @@ import litellm  # noqa: E402
 
 from . import _litellm_calls as calls  # noqa: E402
 from ._litellm_callback import BudgetCallback  # noqa: E402
+from ._litellm_fallbacks import ask_in_turn, ask_in_turn_sync, has_fallbacks  # noqa: E402
 from ._litellm_streams import watch  # noqa: E402
 
 __all__ = [
@@ -95,6 +105,7 @@ _HOMES: Final = (
     "litellm.responses.main",
     "litellm.litellm_core_utils.asyncify",
 )
+_BATCHES: Final = sys.modules["litellm.batch_completion.main"]
 _RUN_ASYNC: Final = "run_async_function"
 _INNER: Final = ("acompletion", "aembedding", "atext_completion", "aresponses")
 """Flags by which LiteLLM's async functions call the sync ones."""
@@ -107,11 +118,12 @@ def instrument(*, include_usage: bool = True, **options: Unpack[Options]) -> Non
         include_usage: ask streams to report usage, and hide that chunk.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    uninstrument()
     settings = CallSettings(**options)
+    uninstrument()
     for name in calls.NAMES:
         _replace(name, partial(_holding, name, settings=settings, include_usage=include_usage))
     _replace(_RUN_ASYNC, _carrying)
+    vars(_BATCHES)["ThreadPoolExecutor"] = _CarryingThreads
 
 
 def uninstrument() -> None:
@@ -121,6 +133,7 @@ def uninstrument() -> None:
             function = vars(module).get(name)
             if getattr(function, "__budgetware__", False):
                 setattr(module, name, function.__wrapped__)
+    vars(_BATCHES)["ThreadPoolExecutor"] = ThreadPoolExecutor
 
 
 def _replace(name: str, make: Callable[[Any], Any]) -> None:
@@ -156,13 +169,33 @@ def _carrying(run: Any) -> Any:
         async def inside(*args: Any, **named: Any) -> Any:
             for variable, value in context.items():
                 variable.set(value)
-            return await async_function(*args, **named)
+            try:
+                return await async_function(*args, **named)
+            except BudgetwareError as error:
+                return _Refused(error)
 
-        return run(inside, *args, **named)
+        result = run(inside, *args, **named)
+        if isinstance(result, _Refused):
+            raise result.error
+        return result
 
     made: Any = carried
     made.__budgetware__ = True
     return made
+
+
+class _Refused:
+    """A refusal as a result: LiteLLM takes a `RuntimeError` there for "no loop is running"."""
+
+    def __init__(self, error: BudgetwareError) -> None:
+        self.error = error
+
+
+class _CarryingThreads(ThreadPoolExecutor):
+    """The threads of `batch_completion`, which draw on the budgets of the code that asks."""
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
 def _holding(name: str, function: Any, *, settings: CallSettings, include_usage: bool) -> Any:
@@ -173,6 +206,8 @@ def _holding(name: str, function: Any, *, settings: CallSettings, include_usage:
         if current_call() is not None:
             return await function(*args, **named)
         asked = calls.arguments_of(name, args, named)
+        if has_fallbacks(name, asked):
+            return await ask_in_turn(held_async, asked)
         call = calls.model_call(calls.operation_of(name), asked, settings)
         await calls.start(call)
         named, hides_usage = calls.asking(name, asked, named, include_usage=include_usage)
@@ -189,6 +224,8 @@ def _holding(name: str, function: Any, *, settings: CallSettings, include_usage:
         if current_call() is not None or any(named.get(flag) is True for flag in _INNER):
             return function(*args, **named)
         asked = calls.arguments_of(name, args, named)
+        if has_fallbacks(name, asked):
+            return ask_in_turn_sync(held, asked)
         call = calls.model_call(calls.operation_of(name), asked, settings)
         calls.start_sync(call)
         named, hides_usage = calls.asking(name, asked, named, include_usage=include_usage)
@@ -233,11 +270,10 @@ def wrap(
         raise TypeError(
             f"wrap({name or function!r}): give one of LiteLLM's {', '.join(calls.NAMES)}"
         )
+    settings = CallSettings(**options)
     if getattr(function, "__budgetware__", False):
         return function
-    held: Callable[P, R] = _holding(
-        name, function, settings=CallSettings(**options), include_usage=include_usage
-    )
+    held: Callable[P, R] = _holding(name, function, settings=settings, include_usage=include_usage)
     return held
 
 

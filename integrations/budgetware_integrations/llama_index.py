@@ -18,7 +18,7 @@ query engine does, pays once the LLM was given to `budget`. `isinstance` stays t
 all that is built on them (`chat_with_tools`, `structured_predict`, …): one call, and tokens, the
 messages and tools by their bytes (`count_tokens=` counts them better), the answer by the largest
 `max_tokens` of the call or the LLM; without one, `default_output_tokens=4_096`. For each request
-for embeddings its texts. For each tool one call; `tools=` says otherwise, as amounts for all of
+for embeddings its texts, each by its bytes and two tokens more. For each tool one call; `tools=` says otherwise, as amounts for all of
 them or as a callable of a tool's name and arguments. `@budgeted` functions as tools are not held
 for twice.
 
@@ -31,12 +31,15 @@ That goes for embeddings, too, of which LlamaIndex keeps the vectors alone: with
 **When there is not enough.** A tool is not run, and the model reads why as its output (a
 `ToolOutput` with `is_error`). A call of a model raises `BudgetExceeded` (or waits, or ends the
 task, by the policy), out of a workflow as well. A task that is terminated ends the run at its next
-call, and its block raises `BudgetTerminated`.
+call, and its block raises `BudgetTerminated`. A run that is awaited is cancelled with who awaits it,
+which LlamaIndex leaves running; one whose events alone are read, or that nobody awaits, goes on.
 
 Not held: tools that a `tool_retriever` finds (give them to `budget` before), rerankers, and what a
-provider's class offers beside the methods above. Rate-limit headers are seen on errors alone.
+provider's class offers beside the methods above. Rate-limit headers are seen on errors alone. What
+was given to `budget` does not pickle.
 
-Errors: those of LlamaIndex and of `reserve`; `TypeError` where it is nothing of these.
+Errors: those of LlamaIndex and of `reserve`; `TypeError` where it is nothing of these,
+`ConfigurationError` for options that cannot be.
 """
 
 from __future__ import annotations
@@ -45,19 +48,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, Unpack
 
+from anyio import CancelScope, get_cancelled_exc_class
+
 from budgetware.errors import soft_termination
 
+from ._estimates import estimate_tokens
 from ._model_calls import ModelCall
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_provider
 from ._requirements import require
 from ._streams import See, each, each_sync
-from ._subclasses import Maker, Method, subclass
+from ._subclasses import Maker, Method, subclass, told
 from ._tool_calls import (
     ONE_CALL,
     Amounts,
     Refused,
     ToolAmounts,
     amounts_of,
+    checked_tools,
     refusal_text,
     run_tool,
     run_tool_sync,
@@ -69,6 +76,8 @@ from llama_index.core.agent.workflow import AgentWorkflow, BaseWorkflowAgent  # 
 from llama_index.core.base.embeddings.base import BaseEmbedding  # noqa: E402
 from llama_index.core.llms import LLM  # noqa: E402
 from llama_index.core.tools import AsyncBaseTool, BaseTool, ToolOutput  # noqa: E402
+
+__all__ = ["budget"]
 
 T = TypeVar("T", bound=LLM | BaseEmbedding | BaseTool | BaseWorkflowAgent | AgentWorkflow)
 
@@ -102,7 +111,9 @@ def budget(
     include_usage: bool = True,
     **options: Unpack[Options],
 ) -> T:
-    """Make an LLM, embedding model, tool or agent hold for its calls; returns it. Twice is once.
+    """Make an LLM, embedding model, tool or agent hold for its calls; returns it.
+
+    Twice is once; what the second time is told besides, or otherwise, goes from then on.
 
     Args:
         thing: of LlamaIndex.
@@ -111,29 +122,79 @@ def budget(
         include_usage: ask streams of the OpenAI classes to report usage, and hide that chunk.
         **options: `policy`, `max_wait`, `default_output_tokens`, `count_tokens`.
     """
-    _put(thing, _Way(CallSettings(**options), tools, provider, include_usage))
+    CallSettings(**options)
+    checked_provider(provider)
+    now: dict[str, Any] = {**options}
+    if checked_tools(tools) is not ONE_CALL:
+        now["tools"] = tools
+    if provider is not None:
+        now["provider"] = provider
+    if not include_usage:
+        now["include_usage"] = False
+    _put(thing, now)
     return thing
 
 
-def _put(thing: Any, way: _Way) -> None:
+def _way_of(about: dict[str, Any]) -> _Way:
+    options = {**about}
+    tools, provider = options.pop("tools", ONE_CALL), options.pop("provider", None)
+    include_usage = options.pop("include_usage", True)
+    return _Way(CallSettings(**options), tools, provider, include_usage)
+
+
+def _put(thing: Any, now: Mapping[str, Any]) -> None:
     match thing:
         case LLM():
-            _put_on_llm(thing, way)
+            _put_on_llm(thing, told(thing, now))
         case BaseEmbedding():
-            _put_on_embeddings(thing, way)
+            _put_on_embeddings(thing, told(thing, now))
         case BaseTool():
-            _put_on_tool(thing, way)
+            _put_on_tool(thing, told(thing, now))
         case BaseWorkflowAgent():
             for part in (thing.llm, *(thing.tools or ())):
-                _put(part, way)
+                _put(part, now)
+            subclass(thing, {"run": _cancelling})
         case AgentWorkflow():
             for agent in thing.agents.values():
-                _put(agent, way)
+                _put(agent, now)
+            subclass(thing, {"run": _cancelling})
         case _:
             raise TypeError(
                 f"budget({type(thing).__name__}): give an LLM, an embedding model, a tool or an "
                 "agent of LlamaIndex"
             )
+
+
+def _cancelling(original: Method) -> Method:
+    """Make `run`; its handler cancels the run where who awaits it is cancelled."""
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return subclass(original(self, *args, **kwargs), {"__await__": _await})
+
+    return run
+
+
+def _await(original: Method) -> Method:
+    async def result(handler: Any) -> Any:
+        try:
+            return await _Original(original, handler)
+        except get_cancelled_exc_class():
+            with CancelScope(shield=True):
+                await handler.cancel_run()
+            raise
+
+    return lambda self: result(self).__await__()
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """A handler, awaited as it was before."""
+
+    method: Method
+    handler: Any
+
+    def __await__(self) -> Any:
+        return self.method(self.handler)
 
 
 class _Call(ModelCall):
@@ -145,11 +206,13 @@ class _Call(ModelCall):
         super().note(reported.raw, final=final, output=output)
 
 
-def _put_on_llm(llm: LLM, way: _Way) -> None:
+def _put_on_llm(llm: LLM, about: dict[str, Any]) -> None:
+    way = _way_of(about)
     ask, ask_async = _asks(way)
     stream, stream_async = _streams(way)
     makers = {"": ask, "a": ask_async, "stream_": stream, "astream_": stream_async}
-    subclass(llm, {f"{how}{what}": makers[how] for how in makers for what in ("chat", "complete")})
+    methods = {f"{how}{what}": makers[how] for how in makers for what in ("chat", "complete")}
+    subclass(llm, methods, about)
 
 
 def _asks(way: _Way) -> tuple[Maker, Maker]:
@@ -275,7 +338,14 @@ def _seeing(call: _Call, *, hides: bool) -> See[Any]:
     return see
 
 
-def _put_on_embeddings(model: BaseEmbedding, way: _Way) -> None:
+def _count_texts(texts: str | list[str]) -> int:
+    """Guess the tokens of texts; a short one has more of them than its bytes tell."""
+    return sum(2 + estimate_tokens(text) for text in ([texts] if isinstance(texts, str) else texts))
+
+
+def _put_on_embeddings(model: BaseEmbedding, about: dict[str, Any]) -> None:
+    way = _way_of({"count_tokens": _count_texts, **about})
+
     def call_of(self: Any, asked: object) -> ModelCall:
         return ModelCall(
             way.settings,
@@ -299,10 +369,12 @@ def _put_on_embeddings(model: BaseEmbedding, way: _Way) -> None:
 
     what = ("query_embedding", "text_embedding", "text_embeddings")
     requests = {f"_get_{name}": embed for name in what}
-    subclass(model, {**requests, **{f"_aget_{name}": embed_async for name in what}})
+    subclass(model, {**requests, **{f"_aget_{name}": embed_async for name in what}}, about)
 
 
-def _put_on_tool(tool: BaseTool, way: _Way) -> None:
+def _put_on_tool(tool: BaseTool, about: dict[str, Any]) -> None:
+    way = _way_of(about)
+
     def run(original: Method) -> Method:
         def ran(self: Any, *args: Any, **kwargs: Any) -> Any:
             name, amounts = _tool_call(self, args, kwargs, way)
@@ -326,7 +398,8 @@ def _put_on_tool(tool: BaseTool, way: _Way) -> None:
         return ran
 
     is_async = isinstance(tool, AsyncBaseTool)
-    subclass(tool, {"call": run, "acall": run_async} if is_async else {"__call__": run})
+    makers = {"call": run, "acall": run_async} if is_async else {"__call__": run}
+    subclass(tool, makers, about)
 
 
 def _tool_call(

@@ -28,30 +28,34 @@ agent's own retries are calls of their own, those of the provider's client are n
 
 **When there is not enough.** A tool is not run, and the model reads why, as the result of that
 tool. A model's turn raises `BudgetExceeded` out of the run (or waits, or ends the task, by the
-policy). A task that is terminated ends the run at its next turn, and its block raises
-`BudgetTerminated`; inside a tool it is told softly, for Strands would ask the model again for ever.
+policy), in any turn: Strands' `EventLoopException` is taken off it. A task that is terminated ends
+the run at its next turn, and its block raises `BudgetTerminated`; inside a tool it is told softly,
+for Strands would ask the model again for ever.
 
 Not held: `agent.structured_output` (deprecated there; `structured_output_model=` is), what tools
 and conversation managers ask of models by other agents (give those to `budget`, too), bidirectional
-agents. Rate-limit headers are seen on errors alone, for Strands shows no others.
+agents. Rate-limit headers are seen on errors alone, for Strands shows no others. An agent that was
+given to `budget` does not pickle.
 
-Errors: those of Strands and of `reserve`; `TypeError` where it is no agent.
+Errors: those of Strands and of `reserve`; `TypeError` where it is no agent, `ConfigurationError`
+for options that cannot be.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Unpack
-from weakref import WeakSet
 
-from budgetware import Reservation, reserve, task_budget
+from budgetware import BudgetwareError, Reservation, reserve, task_budget
 from budgetware.errors import soft_termination
 
 from ._model_calls import LONGEST_CALL, ModelCall
-from ._options import CallSettings, Options
+from ._options import CallSettings, Options, checked_limits, checked_provider
 from ._requirements import require
 from ._streams import each
+from ._subclasses import Method, is_subclassed, subclass, told
 from ._tool_calls import (
     ONE_CALL,
     Amounts,
@@ -59,6 +63,7 @@ from ._tool_calls import (
     ToolAmounts,
     amounts_of,
     call_name,
+    checked_tools,
     refusal_text,
 )
 
@@ -73,9 +78,12 @@ from strands.middleware import (  # noqa: E402
     ModelStopReason,
     ToolResultEvent,
 )
+from strands.types.exceptions import EventLoopException  # noqa: E402
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+__all__ = ["budget"]
 
 Next = Callable[[Any], AsyncGenerator[Any, None]]
 
@@ -88,7 +96,6 @@ _PROVIDERS: Final = {
     "OpenAIResponsesModel": "openai",
 }
 _MAXIMA: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-_budgeted: WeakSet[Agent] = WeakSet()
 
 
 def budget(
@@ -100,7 +107,9 @@ def budget(
     provider: str | None = None,
     **options: Unpack[Options],
 ) -> Agent:
-    """Make an agent hold for its calls; returns the same agent. Twice is once.
+    """Make an agent hold for its calls; returns the same agent.
+
+    Twice is once; what the second time is told besides, or otherwise, goes from then on.
 
     Args:
         agent: of `strands`.
@@ -113,16 +122,45 @@ def budget(
     """
     if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"budget({type(agent).__name__}): give an agent of strands")
-    settings = CallSettings(**options)
-    if agent in _budgeted:
-        return agent
-    agent.add_middleware(InvokeModelStage, _hold_models(settings, provider))
-    agent.add_middleware(ExecuteToolStage, _hold_tools(tools))
-    if limits is not None:
-        run = task_budget(_name_of(agent, name), **limits)
-        agent.stream_async = run(agent.stream_async)  # type: ignore[method-assign]
-    _budgeted.add(agent)
-    return agent
+    checked_provider(provider)
+    now: dict[str, Any] = {"limits": checked_limits(limits), "name": name, "provider": provider}
+    now = {key: value for key, value in now.items() if value is not None}
+    if checked_tools(tools) is not ONE_CALL:
+        now["tools"] = tools
+    CallSettings(**options)
+    about = told(agent, {**now, **options})
+    if not is_subclassed(agent):
+        agent.add_middleware(InvokeModelStage, _hold_model)
+        agent.add_middleware(ExecuteToolStage, _hold_tool)
+    return subclass(agent, {"stream_async": _runs(_task_of(agent, about))}, about)
+
+
+def _task_of(agent: Agent, about: Mapping[str, Any]) -> Method | None:
+    """What makes each run a task, where it has limits."""
+    if "limits" not in about:
+        return None
+    return task_budget(_name_of(agent, about.get("name")), **about["limits"])
+
+
+def _runs(task: Method | None) -> Callable[[Method], Method]:
+    """What makes `stream_async`, which all runs go by."""
+
+    def make(original: Method) -> Method:
+        async def stream_async(self: Agent, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            try:
+                async with aclosing(original(self, *args, **kwargs)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except EventLoopException as error:
+                if not isinstance(error.original_exception, BudgetwareError):
+                    raise
+                refusal = error.original_exception
+            raise refusal  # not above, for it is the cause of what it would be raised in
+
+        return stream_async if task is None else task(stream_async)
+
+    return make
 
 
 def _name_of(agent: Agent, name: str | None) -> str:
@@ -130,35 +168,32 @@ def _name_of(agent: Agent, name: str | None) -> str:
     return name or re.sub(r"[^A-Za-z0-9._:@-]+", "-", agent.name)[:128] or "agent"
 
 
-def _hold_models(settings: CallSettings, provider: str | None) -> Any:
-    async def hold_model(context: InvokeModelContext, call_next: Next) -> AsyncGenerator[Any, None]:
-        call = _model_call(context, settings, provider)
-        with soft_termination():
-            await call.start()
+async def _hold_model(context: InvokeModelContext, call_next: Next) -> AsyncGenerator[Any, None]:
+    call = _model_call(context)
+    with soft_termination():
+        await call.start()
 
-        def see(event: Any) -> bool:
-            if isinstance(event, ModelStopReason):
-                call.note(event.usage, final=True)
-                call.end()
-            return True
+    def see(event: Any) -> bool:
+        if isinstance(event, ModelStopReason):
+            call.note(event.usage, final=True)
+            call.end()
+        return True
 
-        async for event in each(call, call_next(context), see):
-            yield event
-
-    return hold_model
+    async for event in each(call, call_next(context), see):
+        yield event
 
 
-def _model_call(
-    context: InvokeModelContext, settings: CallSettings, provider: str | None
-) -> ModelCall:
+def _model_call(context: InvokeModelContext) -> ModelCall:
+    about = told(context.agent, {})
     model: Any = context.model
     config = model.get_config()
     config = config if isinstance(config, Mapping) else {}
     told = {**config, **(config.get("params") or {})}
     kinds = (_PROVIDERS.get(kind.__name__) for kind in type(model).__mro__)
     return ModelCall(
-        settings,
-        provider=provider or next((kind for kind in kinds if kind is not None), "strands"),
+        CallSettings(**{key: about[key] for key in Options.__annotations__ if key in about}),
+        provider=about.get("provider")
+        or next((kind for kind in kinds if kind is not None), "strands"),
         model=config.get("model_id"),
         prompt=(context.system_prompt, context.messages, context.tool_specs),
         output_tokens=next((told[name] for name in _MAXIMA if told.get(name)), None),
@@ -184,26 +219,24 @@ class _ToolCall:
             reservation.cut(error, broken=broken)
 
 
-def _hold_tools(tools: ToolAmounts) -> Any:
-    async def hold_tool(context: ExecuteToolContext, call_next: Next) -> AsyncGenerator[Any, None]:
-        name = context.tool_use["name"]
-        amounts = amounts_of(tools, name, context.tool_use["input"], context.tool)
-        try:
-            with soft_termination():
-                call = _ToolCall(await _reserve_tool(name, amounts) if amounts else None)
-        except Refused as refusal:
-            yield _refused(context, refusal)
-            return
+async def _hold_tool(context: ExecuteToolContext, call_next: Next) -> AsyncGenerator[Any, None]:
+    name = context.tool_use["name"]
+    tools: ToolAmounts = told(context.agent, {}).get("tools", ONE_CALL)
+    amounts = amounts_of(tools, name, context.tool_use["input"], context.tool)
+    try:
+        with soft_termination():
+            call = _ToolCall(await _reserve_tool(name, amounts) if amounts else None)
+    except Refused as refusal:
+        yield _refused(context, refusal)
+        return
 
-        def see(event: Any) -> bool:
-            if isinstance(event, ToolResultEvent):
-                call.end()
-            return True
+    def see(event: Any) -> bool:
+        if isinstance(event, ToolResultEvent):
+            call.end()
+        return True
 
-        async for event in each(call, call_next(context), see):
-            yield event
-
-    return hold_tool
+    async for event in each(call, call_next(context), see):
+        yield event
 
 
 async def _reserve_tool(name: str, amounts: Amounts) -> Reservation:
