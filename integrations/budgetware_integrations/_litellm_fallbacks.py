@@ -28,7 +28,7 @@ async def ask_in_turn(ask: Callable[..., Awaitable[Any]], asked: Mapping[str, An
     for number, named in enumerate(_attempts(asked)):
         try:
             response = await ask(**named)
-        except Exception as error:  # noqa: BLE001 - as LiteLLM does
+        except Exception as error:
             last = _go_on_after(error, named)
         else:
             return add_fallback_headers_to_response(response=response, attempted_fallbacks=number)
@@ -41,7 +41,7 @@ def ask_in_turn_sync(ask: Callable[..., Any], asked: Mapping[str, Any]) -> Any:
     for number, named in enumerate(_attempts(asked)):
         try:
             response = ask(**named)
-        except Exception as error:  # noqa: BLE001 - as LiteLLM does
+        except Exception as error:
             last = _go_on_after(error, named)
         else:
             return add_fallback_headers_to_response(response=response, attempted_fallbacks=number)
@@ -53,7 +53,7 @@ def _attempts(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     first: Any = asked["model"]
     shared = {name: value for name, value in asked.items() if name not in {"model", "fallbacks"}}
     shared["litellm_call_id"] = str(uuid.uuid4())
-    for choice in [first] + asked["fallbacks"]:  # noqa: RUF005 - what is no list is an error
+    for choice in [first] + asked["fallbacks"]:
         named: dict[str, Any] = safe_deep_copy(shared)
         if isinstance(choice, dict):
             named.update({"model": first, **safe_deep_copy(dict(choice))})

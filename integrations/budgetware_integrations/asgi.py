@@ -188,8 +188,7 @@ class BudgetMiddleware:
         except ConfigurationError as error:
             raise BadRequest(str(error)) from None
         async with task as exchange.budget:
-            held = self._amounts(exchange.scope) if callable(self._amounts) else self._amounts
-            amounts: dict[str, Any] = dict(held or {})
+            amounts = self._held(exchange.scope)
             if not amounts:
                 await self._run(exchange)
                 return
@@ -197,6 +196,10 @@ class BudgetMiddleware:
                 exchange.reservation = reservation
                 await self._run(exchange)
                 exchange.left()
+
+    def _held(self, scope: Any) -> dict[str, Any]:
+        amounts: Any = self._amounts(scope) if callable(self._amounts) else self._amounts
+        return amounts or {}
 
     async def _run(self, exchange: Exchange) -> None:
         assert exchange.budget is not None

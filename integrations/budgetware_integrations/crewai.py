@@ -11,8 +11,8 @@
 
 `budget` takes an LLM, a tool, an agent (its LLMs and tools) or a crew (all its agents, the tools of
 its tasks, its own LLMs), and returns the same thing; `isinstance` stays true. Models that a crew
-names by a string become LLMs, so does the one that `planning=True` takes by itself. `kickoff`, `akickoff`, `llm.call` and `llm.acall` all pay, the
-threads that CrewAI starts included.
+names by a string become LLMs, as does the one that it plans with where it names none. `kickoff`,
+`akickoff`, `llm.call` and `llm.acall` all pay, the threads that CrewAI starts included.
 
 **What is held.** For each call of an LLM one call, and tokens: messages and tools by their bytes
 (`count_tokens=` counts them better), the answer by the largest maximum the LLM was given; without
@@ -34,9 +34,9 @@ CrewAI are not used: an error in one of them lets the call pass.
 
 Not held: embeddings and models of memory and knowledge, MCP servers' tools and tools that CrewAI
 makes by itself at the start of a task; what their models do is, where `budget` was given those.
-Agents, tools, tasks and LLMs that a crew or an agent gets later, `planning=True` set later included,
-are not held for: give those to `budget`, too. Rate-limit headers are seen on errors alone. What was
-given to `budget` does not pickle.
+What a crew or an agent is given later (agents, tools, tasks, LLMs, `planning`) is not held for:
+give it to `budget` again. Rate-limit headers are seen on errors alone. What was given to `budget`
+does not pickle.
 
 Errors: those of CrewAI and of `reserve`; `TypeError` where it is nothing of these,
 `ConfigurationError` for options that cannot be.

@@ -18,9 +18,9 @@ query engine does, pays once the LLM was given to `budget`. `isinstance` stays t
 all that is built on them (`chat_with_tools`, `structured_predict`, …): one call, and tokens, the
 messages and tools by their bytes (`count_tokens=` counts them better), the answer by the largest
 `max_tokens` of the call or the LLM; without one, `default_output_tokens=4_096`. For each request
-for embeddings its texts, each by its bytes and two tokens more. For each tool one call; `tools=` says otherwise, as amounts for all of
-them or as a callable of a tool's name and arguments. `@budgeted` functions as tools are not held
-for twice.
+for embeddings its texts, each by its bytes and two tokens more. For each tool one call; `tools=`
+says otherwise, as amounts for all of them or as a callable of a tool's name and arguments.
+`@budgeted` functions as tools are not held for twice.
 
 **What is settled.** The usage in `response.raw`. Streams of the OpenAI classes report it only when
 asked: they are asked, and the extra chunk is kept from you (`include_usage=False` leaves requests
@@ -31,8 +31,9 @@ That goes for embeddings, too, of which LlamaIndex keeps the vectors alone: with
 **When there is not enough.** A tool is not run, and the model reads why as its output (a
 `ToolOutput` with `is_error`). A call of a model raises `BudgetExceeded` (or waits, or ends the
 task, by the policy), out of a workflow as well. A task that is terminated ends the run at its next
-call, and its block raises `BudgetTerminated`. A run that is awaited is cancelled with who awaits it,
-which LlamaIndex leaves running; one whose events alone are read, or that nobody awaits, goes on.
+call, and its block raises `BudgetTerminated`. An agent's run that is awaited is cancelled with who
+awaits it, where LlamaIndex lets it go on; one whose events are read, or that is only started, is
+yours to cancel.
 
 Not held: tools that a `tool_retriever` finds (give them to `budget` before), rerankers, and what a
 provider's class offers beside the methods above. Rate-limit headers are seen on errors alone. What

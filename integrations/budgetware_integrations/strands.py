@@ -188,7 +188,7 @@ def _model_call(context: InvokeModelContext) -> ModelCall:
     model: Any = context.model
     config = model.get_config()
     config = config if isinstance(config, Mapping) else {}
-    told = {**config, **(config.get("params") or {})}
+    named = {**config, **(config.get("params") or {})}
     kinds = (_PROVIDERS.get(kind.__name__) for kind in type(model).__mro__)
     return ModelCall(
         CallSettings(**{key: about[key] for key in Options.__annotations__ if key in about}),
@@ -196,7 +196,7 @@ def _model_call(context: InvokeModelContext) -> ModelCall:
         or next((kind for kind in kinds if kind is not None), "strands"),
         model=config.get("model_id"),
         prompt=(context.system_prompt, context.messages, context.tool_specs),
-        output_tokens=next((told[name] for name in _MAXIMA if told.get(name)), None),
+        output_tokens=next((named[name] for name in _MAXIMA if named.get(name)), None),
     )
 
 
