@@ -23,22 +23,22 @@ from tests.integrations.provider import serve
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "integrations" / "budgetware_integrations"
 ADAPTED = re.compile(r"budgetware_integrations(?:\.| import )(\w+)")
-REQUIRED = re.compile(r'^require\(\s*"([\w-]+)"', re.MULTILINE)
+REQUIRED = re.compile(r'^require\(\s*"([\w-]+)", "(\d+)', re.MULTILINE)
 
 
-def needed_by(path: Path) -> set[str]:
-    """The distributions that the adapters of a program require."""
+def needed_by(path: Path) -> set[tuple[str, str]]:
+    """The distributions that the adapters of a program require, and their lowest major versions."""
     modules = set(ADAPTED.findall(path.read_text(encoding="utf-8")))
     sources = [(MODULES / f"{module}.py").read_text(encoding="utf-8") for module in modules]
-    return {name for source in sources for name in REQUIRED.findall(source)}
+    return {found for source in sources for found in REQUIRED.findall(source)}
 
 
-def is_here(distribution: str) -> bool:
+def is_here(needed: tuple[str, str]) -> bool:
+    distribution, lowest = needed
     try:
-        version(distribution)
+        return int(version(distribution).partition(".")[0]) >= int(lowest)
     except PackageNotFoundError:
         return False
-    return True
 
 
 ALL = sorted((ROOT / "examples" / "integrations").glob("*.py"))

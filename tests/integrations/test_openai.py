@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from inspect import signature
 from typing import Any, cast
 
 import anyio
@@ -56,6 +57,9 @@ def chat(**fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": "stop", "message": message}
     about = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return about | {"choices": [choice]} | fields
+
+
+SENDS_BYTES = "content" in signature(openai.OpenAI.post).parameters  # not before openai 3
 
 
 @pytest.fixture
@@ -154,13 +158,11 @@ def test_completions_are_settled_and_their_streams() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("how", ["slash", "bytes"])
+@pytest.mark.parametrize("how", ["slash", "bytes"] if SENDS_BYTES else ["slash"])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_requests_that_are_posted_by_hand_are_held_for(how: str, streamed: bool) -> None:
     body = {"model": "m", "messages": USER, "stream": streamed}
     asked: Any = {"body": body} if how == "slash" else {"content": json.dumps(body).encode()}
-    if how == "bytes" and openai.__version__ < "2.8":
-        pytest.skip("this version sends no bytes")
     with canned(document(chat(usage=USAGE))) as server, client_at(server.url) as client:
         with task_budget(tokens=10_000) as budget:
             path = "/chat/completions" + ("/" if how == "slash" else "")
