@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from litellm._logging import verbose_logger
-from litellm.litellm_core_utils.core_helpers import filter_internal_params, safe_deep_copy
+from litellm.litellm_core_utils import core_helpers
 from litellm.router_utils.add_retry_fallback_headers import add_fallback_headers_to_response
 
 from budgetware.errors import budget_error
+
+_helpers: Any = core_helpers
 
 
 def has_fallbacks(name: str, asked: Mapping[str, Any]) -> bool:
@@ -54,12 +56,12 @@ def _attempts(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     shared = {name: value for name, value in asked.items() if name not in {"model", "fallbacks"}}
     shared["litellm_call_id"] = str(uuid.uuid4())
     for choice in [first] + asked["fallbacks"]:
-        named: dict[str, Any] = safe_deep_copy(shared)
+        named: dict[str, Any] = _helpers.safe_deep_copy(shared)
         if isinstance(choice, dict):
-            named.update({"model": first, **safe_deep_copy(dict(choice))})
+            named.update({"model": first, **_helpers.safe_deep_copy(dict(choice))})
         else:
             named["model"] = choice
-        yield filter_internal_params(named)
+        yield _helpers.filter_internal_params(named)
 
 
 def _go_on_after(error: Exception, named: Mapping[str, Any]) -> Exception:

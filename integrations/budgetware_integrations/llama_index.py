@@ -49,11 +49,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, Unpack
 
-from anyio import CancelScope, get_cancelled_exc_class
-
 from budgetware.errors import soft_termination
 
 from ._estimates import estimate_tokens
+from ._llama_index_runs import cancelling
 from ._model_calls import ModelCall
 from ._options import CallSettings, Options, checked_provider
 from ._requirements import require
@@ -154,48 +153,16 @@ def _put(thing: Any, now: Mapping[str, Any]) -> None:
         case BaseWorkflowAgent():
             for part in (thing.llm, *(thing.tools or ())):
                 _put(part, now)
-            subclass(thing, {"run": _cancelling})
+            subclass(thing, {"run": cancelling})
         case AgentWorkflow():
             for agent in thing.agents.values():
                 _put(agent, now)
-            subclass(thing, {"run": _cancelling})
+            subclass(thing, {"run": cancelling})
         case _:
             raise TypeError(
                 f"budget({type(thing).__name__}): give an LLM, an embedding model, a tool or an "
                 "agent of LlamaIndex"
             )
-
-
-def _cancelling(original: Method) -> Method:
-    """Make `run`; its handler cancels the run where who awaits it is cancelled."""
-
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return subclass(original(self, *args, **kwargs), {"__await__": _await})
-
-    return run
-
-
-def _await(original: Method) -> Method:
-    async def result(handler: Any) -> Any:
-        try:
-            return await _Original(original, handler)
-        except get_cancelled_exc_class():
-            with CancelScope(shield=True):
-                await handler.cancel_run()
-            raise
-
-    return lambda self: result(self).__await__()
-
-
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """A handler, awaited as it was before."""
-
-    method: Method
-    handler: Any
-
-    def __await__(self) -> Any:
-        return self.method(self.handler)
 
 
 class _Call(ModelCall):

@@ -9,7 +9,7 @@ import pytest
 from anyio import to_thread
 
 from budgetware import BudgetExceeded, BudgetTerminated, budgeted, task_budget
-from budgetware.errors import UnknownPrice, budget_error
+from budgetware.errors import ConfigurationError, UnknownPrice, budget_error
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
 from tests.integrations.subjects.crewai import (
@@ -335,6 +335,36 @@ def test_twice_is_once_and_copies_hold_too(llm: Any) -> None:
     with task_budget(calls=10) as paid:
         asking.model_copy().call(MESSAGES)
     assert paid.spent("calls") == 1
+
+
+def test_what_the_second_time_is_told_goes(provider: Provider, llm: Any) -> None:
+    tool = budget(budget(budget(searching(), tools={"custom1": 3}), tools={"custom1": 4}))
+    with task_budget(custom1=100) as paid:
+        tool.run(query="x")
+    assert paid.spent("custom1") == 4
+    asking = budget(budget(llm("echo")), policy="terminate")
+    with pytest.raises(BudgetTerminated), task_budget(tokens=10):
+        asking.call(MESSAGES)
+    assert provider.count() == 0
+
+
+def test_a_crew_that_plans_with_a_model_of_its_own_pays_for_it(
+    provider: Provider, llm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+    crew = crew_of(local_agent(llm("echo")))
+    crew.planning = True
+    budget(crew)
+    with pytest.raises(BudgetExceeded), task_budget(tokens=10):
+        crew.kickoff()
+    assert provider.count() == 0
+
+
+@pytest.mark.parametrize("bad", [{"tools": 5}, {"provider": 5}, {"policy": "no"}], ids=str)
+def test_options_that_cannot_be_are_told_at_once(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        budget(searching(), **bad)
 
 
 def test_other_tools_of_a_class_stay_as_they_are() -> None:

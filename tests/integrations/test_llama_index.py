@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.llms import LLM, ChatMessage, MockLLM
 from llama_index.core.tools import BaseTool, FunctionTool, ToolMetadata, ToolOutput
-from llama_index.embeddings.openai import OpenAIEmbedding  # type: ignore[import-untyped]
 from llama_index.llms.openai import OpenAI
 from openai import AsyncOpenAI
 from openai import OpenAI as SyncOpenAI
@@ -25,7 +24,7 @@ from budgetware import (
     connect,
     task_budget,
 )
-from budgetware.errors import UnknownPrice, budget_error
+from budgetware.errors import ConfigurationError, UnknownPrice, budget_error
 from budgetware_integrations.llama_index import budget
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -318,29 +317,6 @@ def test_a_tool_that_is_budgeted_is_charged_once() -> None:
     assert paid.spent("custom0") == 7
 
 
-async def test_embeddings_are_charged_what_their_texts_are_counted_at(
-    provider: Provider,
-) -> None:
-    made = OpenAIEmbedding(api_base=f"{provider.url}/v1", api_key="k", embed_batch_size=2)
-    model = budget(
-        made, count_tokens=lambda asked: 10 * (1 if isinstance(asked, str) else len(asked))
-    )
-    async with task_budget(tokens=1_000_000) as paid:
-        assert len(await to_thread.run_sync(model.get_query_embedding, "one")) == 2
-        assert len(await to_thread.run_sync(model.get_text_embedding_batch, list("abc"))) == 3
-    assert provider.count() == paid.spent("calls") == 3
-    assert paid.spent("input_tokens") == paid.spent("tokens") == 40
-    assert paid.spent("output_tokens") == 0
-    made._get_client().close()
-
-
-def test_embeddings_that_are_refused_are_not_sent(provider: Provider) -> None:
-    model = budget(OpenAIEmbedding(api_base=f"{provider.url}/v1", api_key="k"))
-    with pytest.raises(BudgetExceeded), task_budget(tokens=1):
-        model.get_text_embedding("Where do rivers flow?")
-    assert provider.count() == 0
-
-
 async def test_a_provider_that_asks_to_wait_pauses_the_resource(
     provider: Provider, llm: Make, client: AsyncOpenAI
 ) -> None:
@@ -375,6 +351,44 @@ def test_twice_is_once_and_copies_hold_too(provider: Provider, llm: Make) -> Non
     with task_budget(tokens=1_000_000) as paid:
         asking.model_copy().chat(MESSAGES)
     assert paid.spent("calls") == 1
+
+
+def test_what_the_second_time_is_told_goes(provider: Provider, llm: Make) -> None:
+    tool = budget(budget(FunctionTool.from_defaults(search), tools={"custom1": 4}))
+    with task_budget(custom1=100) as paid:
+        tool.call(query="x")
+    assert paid.spent("custom1") == 4
+    asking = budget(budget(llm("echo")), policy="terminate")
+    with pytest.raises(BudgetTerminated), task_budget(tokens=10):
+        asking.chat(MESSAGES)
+    assert provider.count() == 0
+
+
+@pytest.mark.parametrize("bad", [{"tools": 5}, {"provider": 5}, {"policy": "no"}], ids=str)
+def test_options_that_cannot_be_are_told_at_once(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        budget(FunctionTool.from_defaults(search), **bad)
+
+
+async def test_a_run_is_cancelled_with_who_awaits_it(
+    provider: Provider, llm: Make, client: AsyncOpenAI
+) -> None:
+    agent = budget(FunctionAgent(llm=llm("hold", async_openai_client=client), tools=[search]))
+    runs: list[Any] = []
+
+    async def ask() -> None:
+        runs.append(agent.run("Wait."))
+        await runs[0]
+
+    async with task_budget(tokens=1_000_000) as paid:
+        async with create_task_group() as group:
+            group.start_soon(ask)
+            await to_thread.run_sync(provider.wait_for, 1)
+            group.cancel_scope.cancel()
+        assert runs[0].is_done()
+        held = paid.snapshot()["tokens"]
+        assert held.reserved == 0
+        assert held.spent == held.assumed > 64
 
 
 def test_only_things_of_llama_index_are_budgeted() -> None:

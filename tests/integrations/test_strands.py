@@ -13,6 +13,7 @@ from strands.models.openai import OpenAIModel
 from strands.tools.executors import SequentialToolExecutor
 
 from budgetware import (
+    BudgetExceeded,
     BudgetTerminated,
     Capacity,
     QuotaExceeded,
@@ -24,7 +25,7 @@ from budgetware import (
     current_budget,
     task_budget,
 )
-from budgetware.errors import UnknownPrice, budget_error
+from budgetware.errors import ConfigurationError, UnknownPrice, budget_error
 from budgetware_integrations.strands import budget
 from tests.integrations.provider import Provider
 from tests.integrations.provider.behaviour import ANSWER
@@ -306,6 +307,34 @@ async def test_twice_is_once(provider: Provider, model: Any) -> None:
     async with task_budget(tokens=1_000_000) as paid:
         await agent.invoke_async("Search.")
     assert paid.spent("calls") == 3
+
+
+@pytest.mark.parametrize("is_sync", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize("calls", [2, 4], ids=["second turn", "third turn"])
+async def test_a_refusal_in_a_later_turn_is_the_error_itself(
+    provider: Provider, model: Any, calls: int, is_sync: bool
+) -> None:
+    agent = budget(agent_of(model(LOOP), search))
+    async with task_budget(calls=calls):
+        with pytest.raises(BudgetExceeded):
+            await run(agent, is_sync)
+    assert provider.count() == calls // 2
+
+
+async def test_what_the_second_time_is_told_goes(provider: Provider, model: Any) -> None:
+    agent = budget(agent_of(model(LOOP), search), tools={"calls": 1, "custom0": 7})
+    budget(budget(agent, limits={"calls": 2, "policy": "terminate"}), policy="reject")
+    async with task_budget(calls=9) as paid:
+        with pytest.raises(BudgetTerminated):
+            await agent.invoke_async("Search for ever.")
+    assert paid.spent("calls") == 2
+    assert paid.spent("custom0") == 7
+
+
+@pytest.mark.parametrize("bad", [{"tools": 5}, {"limits": {}}, {"provider": 5}], ids=str)
+def test_options_that_cannot_be_are_told_at_once(model: Any, bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        budget(agent_of(model("echo")), **bad)
 
 
 def test_only_agents_are_budgeted() -> None:
