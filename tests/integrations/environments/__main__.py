@@ -53,7 +53,9 @@ def is_in(name: str, path: Path) -> bool:
 def checked(name: str, python: Path) -> int:
     paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
     apart = [path for path in paths if APART.fullmatch(path.name) and is_in(name, path)]
-    return call(sys.executable, "-m", "mypy", "--python-executable", python, *apart)
+    cache = python.parents[1] / "mypy"  # of its own: others may run mypy meanwhile
+    options = ("--python-executable", python, "--cache-dir", cache)
+    return call(sys.executable, "-m", "mypy", *options, *apart)
 
 
 def tested(name: str) -> list[str]:
