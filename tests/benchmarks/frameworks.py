@@ -1,4 +1,4 @@
-"""Adapters beside their bare frameworks: `python -m tests.benchmarks.frameworks [--json]`.
+"""Adapters beside their bare frameworks: `python -m tests.benchmarks.frameworks [--json FILE]`.
 
 For each framework that is installed: of 100 calls at once on a budget for 10, how many reached the
 server; in an endless loop of tools on a budget that ends it, how many turns were refused before it
@@ -146,7 +146,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.frameworks")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("files", nargs="*", type=Path, help="what --json wrote elsewhere")
     given = parser.parse_args()
@@ -160,7 +160,7 @@ def main() -> None:
                 rows.append(anyio.run(row, subject, url))
                 print(rows[-1], file=sys.stderr)
     if given.json:
-        print(json.dumps(rows))
+        given.json.write_text(json.dumps(rows), encoding="utf-8")
     else:
         show(rows)
 
