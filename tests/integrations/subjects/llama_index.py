@@ -40,13 +40,16 @@ class LLMs:
     def __init__(self, client: AsyncOpenAI, budgeted: bool) -> None:
         self.client = client
         self.budgeted = budgeted
+        self.llms: dict[str, Any] = {}
 
     def llm(self, model: str, client: AsyncOpenAI | None = None) -> LocalOpenAI:
         llm = local_llm(client or self.client, model)
         return budget(llm) if self.budgeted else llm
 
     async def ask(self, model: str, prompt: str) -> Any:
-        return await self.llm(model).achat([ChatMessage(role="user", content=prompt)])
+        if model not in self.llms:
+            self.llms[model] = self.llm(model)
+        return await self.llms[model].achat([ChatMessage(role="user", content=prompt)])
 
     def text(self, answer: Any) -> str:
         return str(answer.message.content)
