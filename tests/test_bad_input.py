@@ -413,7 +413,7 @@ def test_an_amount_given_twice_is_refused() -> None:
         reservation.release()
 
 
-@pytest.mark.parametrize("used", [object(), "12", b"12", [12], {"text": "hi"}], ids=repr)
+@pytest.mark.parametrize("used", [..., "12", b"12", [12], {"text": "hi"}], ids=repr)
 def test_a_report_without_usage_is_refused(used: object) -> None:
     with task_budget(tokens=100):
         reservation = reserve_nowait(tokens=30)
@@ -443,7 +443,7 @@ async def test_a_settle_that_raises_loses_nothing() -> None:
         assert (shown.spent, shown.reserved, shown.assumed) == (30, 0, 30)
 
 
-@pytest.mark.parametrize("answer", [-1, 1.5, True, "12", {"token": 1}, object()], ids=repr)
+@pytest.mark.parametrize("answer", [-1, 1.5, True, "12", {"token": 1}, ...], ids=repr)
 async def test_a_settle_that_answers_nonsense_is_seen_and_loses_nothing(answer: Any) -> None:
     @budgeted(tokens=30, settle=lambda _reply: answer)
     async def think() -> str:
@@ -538,7 +538,7 @@ def test_a_settle_time_that_is_none_is_refused(seconds: Any) -> None:
         Terminate(settle_seconds=seconds)
 
 
-@pytest.mark.parametrize("policy", ["throw", "Reject", 5, Reject, object()], ids=repr)
+@pytest.mark.parametrize("policy", ["throw", "Reject", 5, Reject, ...], ids=repr)
 def test_a_policy_that_is_none_is_refused(policy: Any) -> None:
     with pytest.raises(ConfigurationError, match="policy="):
         task_budget(tokens=100, policy=policy)

@@ -34,7 +34,8 @@ def top(
     *arguments: object, columns: int = 80, lines: int = 24, **given: str
 ) -> Generator[Terminal]:
     env = environment(**given)
-    del env["COLUMNS"]
+    for name in ("COLUMNS", "LINES"):
+        env.pop(name, None)  # the terminal's own size counts
     command = program("top", "--interval", "0.1", *arguments)
     with terminal(command, env, columns=columns, lines=lines) as shown:
         yield shown

@@ -732,7 +732,7 @@ async def test_a_ledger_that_does_not_answer_a_tool_is_told_with_a_time(mode: An
     "options",
     [
         {"tools": {"calls": 1.5}}, {"tools": 5}, {"max_wait": -1}, {"on_error": "no"},
-        {"on_error": lambda _error: "release"}, {"audience": 5}, {"audience": ""},
+        {"on_error": len}, {"audience": 5}, {"audience": ""},
         {"limits": {"tokens": -1}}, {"limits": 5},
     ],
     ids=repr,

@@ -42,7 +42,7 @@ def inside(service: QuotaService, held: int, used: int) -> int:
 
 @pytest.mark.parametrize(("held", "used"), [(1_000, 0), (400, 10), (900, 1)])
 def test_it_is_drawn_again_to_the_last_unit(place: Place, held: int, used: int) -> None:
-    with place.connect(lease_seconds=1) as service:
+    with place.connect(lease_seconds=2) as service:
         define(service)
         spent = sum(inside(service, held, used) for _ in range(2))
         assert spent + drain(service, 1, 1_000 - spent) == 1_000

@@ -201,7 +201,7 @@ def test_an_unknown_dimension_beside_a_target_draws_nothing(service: QuotaServic
     assert books(service) == before
 
 
-@pytest.mark.parametrize("used", [-1, 1.5, True, "5", 2**53, math.nan, object()], ids=repr)
+@pytest.mark.parametrize("used", [-1, 1.5, True, "5", 2**53, math.nan, ...], ids=repr)
 def test_a_settlement_that_cannot_be_settles_nothing(
     service: QuotaService, keep: Keep, used: Any
 ) -> None:

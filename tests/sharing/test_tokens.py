@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from decimal import Decimal
 from threading import Thread
 from typing import Any
@@ -225,12 +226,16 @@ def test_one_token_may_be_bound_twice(service: QuotaService, keep: Keep) -> None
 
 def test_bindings_left_in_another_order_end_all_the_same(service: QuotaService, keep: Keep) -> None:
     first, second = keep(QuotaToken("api", 100)), keep(QuotaToken("other", 100))
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    reserve_nowait(tokens=5).commit()
-    second.__exit__(None, None, None)
-    reserve_nowait(tokens=5).commit()
+
+    def cross() -> None:
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        reserve_nowait(tokens=5).commit()
+        second.__exit__(None, None, None)
+        reserve_nowait(tokens=5).commit()
+
+    copy_context().run(cross)
     assert (drawn(first), drawn(second)) == (0, 5)
 
 
