@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -25,6 +26,7 @@ if sys.version_info >= (3, 12):
 
 def pytest_collection_finish() -> None:
     """Collections need not look at all that the frameworks' modules hold: no pauses by them."""
+    importlib.import_module("hypothesis")  # it looks for referrers of what it finds when imported
     gc.collect()
     gc.freeze()
 
