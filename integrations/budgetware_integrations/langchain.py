@@ -59,6 +59,8 @@ a request of its own, not by `request.override`, is to come before the budget's.
 `recursion_limit` counts steps, and is not touched. Where a scope of anyio is cancelled, that of a
 terminated task included, LangGraph leaves nodes that stream, or run beside others, to themselves:
 their next call is refused, and the one in flight is settled when it is done.
+Before Python 3.12 `ChatOpenAI` swallows a cancellation that comes together with a chunk of its
+stream, with budgets and without; `stream_chunk_timeout=None` on the model avoids it.
 
 Errors: those of LangChain, and those of `reserve`.
 """

@@ -82,6 +82,7 @@ async def models(provider: Provider, **fields: Any) -> AsyncGenerator[Callable[[
                 max_retries=0,
                 http_async_client=http,
                 http_client=sync_http,
+                stream_chunk_timeout=None,  # before 3.12 its `wait_for` swallows cancellations
                 **fields,
             )
 

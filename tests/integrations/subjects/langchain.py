@@ -30,6 +30,7 @@ class Agent:
             max_completion_tokens=64,
             max_retries=2,
             http_async_client=self.http,
+            stream_chunk_timeout=None,  # before 3.12 its `wait_for` swallows cancellations
         )
 
     def agent(self, model: str, tools: tuple[Any, ...] = ()) -> Any:
