@@ -41,6 +41,7 @@ def pause_at_random(
         flush_some(crew, random)
         crew.wait_all("done")
         crew.leave_all()
+        draw_the_rest(crew, orders)
         return look(store, crew, watch, orders)
 
 
@@ -54,6 +55,13 @@ def pause(crew: Crew, random: Random) -> None:
     for life in sleepers:
         life.go_on()
         crew.pauses += 1
+
+
+def draw_the_rest(crew: Crew, orders: Orders) -> None:
+    """Draw what sleepers gave back after all others had found nothing."""
+    last = crew.hire(orders)
+    last.wait_for("done")
+    last.leave()
 
 
 def flush_some(crew: Crew, random: Random) -> None:

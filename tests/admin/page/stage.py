@@ -64,6 +64,7 @@ class Server:
     """One HTTP server, on the event loop of a portal."""
 
     def __init__(self, portal: BlockingPortal, application: ASGIApp, port: int) -> None:
+        self._portal = portal
         self._server = uvicorn.Server(
             uvicorn.Config(application, port=port, log_level="critical", ws="none", lifespan="off")
         )
@@ -76,6 +77,7 @@ class Server:
         """Cut all connections, as a crash does."""
         self._server.should_exit = self._server.force_exit = True
         self._running.result(PATIENCE_SECONDS)
+        self._portal.call(self.cut)  # those that it has left open
 
     async def cut(self) -> None:
         """Cut all connections, and go on."""
