@@ -49,7 +49,7 @@ def test_it_is_drawn_again_to_the_last_unit(place: Place, held: int, used: int) 
 
 
 def test_refused_calls_cost_nothing(place: Place) -> None:
-    with place.connect(lease_seconds=1) as service:
+    with place.connect(lease_seconds=2) as service:
         define(service)
         with service.task_budget("job", calls=10**6):
             reserve_nowait("model", 1_000).commit()
@@ -62,14 +62,14 @@ def test_refused_calls_cost_nothing(place: Place) -> None:
 
 
 def test_a_raised_rate_has_more_at_once(place: Place) -> None:
-    with place.connect(lease_seconds=1) as service:
+    with place.connect(lease_seconds=2) as service:
         define(service, 100)
         service.update("model", limit=Rate(200, "day"))
         assert drain(service, 10, 200) == 200
 
 
 def test_capacities_are_raised_alike(place: Place) -> None:
-    with place.connect(lease_seconds=1) as service:
+    with place.connect(lease_seconds=2) as service:
         service.define(Resource("model", Capacity(100), "reject"))
         service.update("model", limit=Capacity(200))
         assert drain(service, 10, 200) == 200

@@ -383,7 +383,7 @@ async def test_the_exit_waits_at_most_settle_seconds_and_later_ones_settle_late(
         assert caught.value.snapshot["tokens"].reserved == 5
         assert outer.snapshot()["tokens"].reserved == 5
         late[0].commit(2)
-    assert 0.04 <= elapsed < 1
+    assert 0.04 <= elapsed < 5
     assert (budget.spent("tokens"), outer.spent("tokens")) == (2, 2)
 
 
