@@ -82,6 +82,7 @@ LAYERS = [
     ["demo"],
     ["admin"],
     ["cli"],
+    ["__main__"],
 ]
 LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
 

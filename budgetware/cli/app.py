@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -20,11 +22,23 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",  # the others keep the line breaks of docstrings
     )
-    app.callback()(_no_options)
+    app.callback()(_options)
     for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda found: found.name):
         importlib.import_module(f"{commands.__name__}.{module.name}").register(app)
     return app
 
 
-def _no_options() -> None:
-    """Keep the name of a command in the call even while there is only one."""
+def _show_version(is_asked: bool) -> None:  # noqa: FBT001
+    if is_asked:
+        typer.echo(f"budgetware {version('budgetware')}")
+        raise typer.Exit
+
+
+_VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+]
+
+
+def _options(*, _version: _VersionOption = False) -> None:
+    """Take the options of no command; keeps the name of a command in the call, too."""

@@ -28,8 +28,9 @@ _current: ContextVar[ModelCall | None] = ContextVar("budgetware_model_call", def
 
 
 def current_call() -> ModelCall | None:
-    """The model call that this code runs inside of."""
-    return _current.get()
+    """The model call that this code runs inside of; one that has ended pays for nothing more."""
+    call = _current.get()
+    return call if call is not None and call.is_open else None
 
 
 @contextmanager
@@ -81,7 +82,7 @@ class ModelCall:
         self.model = model if isinstance(model, str) else None
         self.kind = kind
         self.name = name or ("chat" if kind == "llm" else kind)
-        self.is_nested = _current.get() is not None
+        self.is_nested = current_call() is not None
         self._amounts: dict[str, Any] = {}
         self._reservation: Reservation | None = None
         self._usage: Usage | None = None

@@ -31,7 +31,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Pop
     root = Path(__file__).parents[2]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("BUDGETWARE_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "budgetware.cli", "serve", *arguments],
+        [sys.executable, "-m", "budgetware", "serve", *arguments],
         cwd=folder,
         env={**clean, "PYTHONPATH": str(root), "COLUMNS": "200", **environment},
         stdout=subprocess.PIPE,

@@ -54,7 +54,7 @@ def words(result: Result) -> str:
 
 def program(*arguments: object) -> list[str]:
     """The command as another process runs it."""
-    return [sys.executable, "-W", "error", "-m", "budgetware.cli", *map(str, arguments)]
+    return [sys.executable, "-W", "error", "-m", "budgetware", *map(str, arguments)]
 
 
 def environment(**given: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,8 @@ def test_help_shows_no_key(command: tuple[str, ...]) -> None:
     result = run(*command, "--help", BUDGETWARE_KEY="sesame")
     assert result.exit_code == 0
     assert "sesame" not in result.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    found = run_program("--version")
+    assert (found.returncode, found.stdout) == (0, f"budgetware {version('budgetware')}\n")

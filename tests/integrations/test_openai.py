@@ -115,6 +115,34 @@ async def test_a_streamed_response_is_settled(
     assert budget.snapshot()["tokens"].assumed == 0
 
 
+async def test_a_task_that_outlives_the_call_it_was_started_in_pays_for_its_own(
+    provider: Provider,
+) -> None:
+    ended, calls = anyio.Event(), 0
+
+    async def ask() -> None:
+        await client.chat.completions.create(model="echo", messages=USER)
+
+    async def ask_later() -> None:
+        await ended.wait()
+        await ask()
+
+    async def hook(_request: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            group.start_soon(ask_later)
+
+    http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [hook]})
+    made = openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="k", http_client=http)
+    async with made, task_budget(tokens=100_000) as budget, anyio.create_task_group() as group:
+        client = wrap(made)
+        await ask()
+        ended.set()
+    assert (budget.spent("calls"), len(provider.calls)) == (2, 2)
+    assert budget.spent("tokens") == provider.tokens
+
+
 def test_a_background_response_is_charged_what_it_held() -> None:
     queued: dict[str, Any] = {
         "id": "r",

@@ -1,5 +1,0 @@
-"""`python -m budgetware.cli`, where the script is not on the path."""
-
-from . import main
-
-main()
