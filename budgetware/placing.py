@@ -26,7 +26,7 @@ def place(task: TaskBudget, runtime: Runtime, states: list[NodeState] | None) ->
     Args:
         states: of a shared one: its limits in the ledger; None: ask for them, which blocks.
     """
-    parent, plan = current.get(None), task.plan
+    parent, plan = current.get(None) or _of_process(runtime), task.plan
     if plan.shared and states is None:
         states = shared_tasks.define(task, runtime)
     if plan.principal is None and (parent is None or parent.runtime is runtime):
@@ -65,3 +65,9 @@ def _principal(name: str | None, runtime: Runtime, parent: Frame | None) -> Prin
     inherited = None if parent is None else parent.principal
     name = name or (None if inherited is None else inherited.name)
     return None if name is None else runtime.principals.get(name)
+
+
+def _of_process(runtime: Runtime) -> Frame | None:
+    """The frame of the task that a whole process stands in, where there is one."""
+    frame = runtime.outside
+    return frame if frame is not None and frame.chain else None

@@ -1,7 +1,10 @@
 """One model call, from its estimate to what it used: what all adapters of models are built on.
 
 Adapters may lie in one another, as a framework's over a wrapped client: the outermost one
-holds, those inside it let the call pass. Not here: what a call is in each SDK.
+holds, and those inside it let the call pass. Of the requests that clients send meanwhile it pays
+for one, and for further attempts at that; the others, as those of a model that asks several, hold
+for themselves, and so does all that stands in a task of its own. Not here: what a call is in each
+SDK.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from budgetware import BudgetwareError, Reservation, Usage, reserve
+from budgetware.frames import current
 
 from ._billing import Billing, pause_of_error
 from ._options import CallSettings
@@ -23,14 +27,20 @@ T = TypeVar("T")
 LONGEST_CALL: Final = "2h"
 """When a stream that nobody reads or closes is taken as abandoned, and charged."""
 
+COPY: Final = object()
+"""A request of which there is only a copy."""
+
 _log = logging.getLogger("budgetware.integrations")
 _current: ContextVar[ModelCall | None] = ContextVar("budgetware_model_call", default=None)
 
 
 def current_call() -> ModelCall | None:
-    """The model call that this code runs inside of; one that has ended pays for nothing more."""
+    """The model call that this code runs inside of, and that pays for what it does.
+
+    One that has ended does not, nor where another task, token or principal is to pay by now.
+    """
     call = _current.get()
-    return call if call is not None and call.is_open else None
+    return call if call is not None and call.is_open and call.stands is current.get(None) else None
 
 
 @contextmanager
@@ -41,6 +51,18 @@ def outside() -> Generator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def passing(request: object) -> Generator[None]:
+    """Let a request pass that the call around it has taken in, if there is one."""
+    outer = current_call()
+    try:
+        yield
+    except BaseException:
+        if outer is not None:
+            outer.gives_back(request)
+        raise
 
 
 class ModelCall:
@@ -58,11 +80,12 @@ class ModelCall:
         answers: how many of them are asked for.
         kind: `llm` or `embeddings`; an embedding writes no tokens.
         name: of the operation, such as `chat`.
+        alone: no call around it pays for it.
     """
 
     __slots__ = (
         "_amounts", "_is_output_known", "_reservation", "_usage", "heard", "is_broken", "is_final",
-        "billing", "is_nested", "kind", "model", "name", "provider", "settings",
+        "billing", "inner", "is_nested", "kind", "model", "name", "provider", "settings", "stands",
     )  # fmt: skip
 
     def __init__(
@@ -76,13 +99,15 @@ class ModelCall:
         answers: object = 1,
         kind: str = "llm",
         name: str | None = None,
+        alone: bool = False,
     ) -> None:
         self.settings = settings
         self.provider = provider
         self.model = model if isinstance(model, str) else None
         self.kind = kind
         self.name = name or ("chat" if kind == "llm" else kind)
-        self.is_nested = current_call() is not None
+        self.is_nested = not alone and current_call() is not None
+        self.stands = current.get(None)
         self._amounts: dict[str, Any] = {}
         self._reservation: Reservation | None = None
         self._usage: Usage | None = None
@@ -90,6 +115,8 @@ class ModelCall:
         self.is_broken = False
         """The provider told of an error in the stream of its answer."""
         self.billing = Billing()
+        self.inner: object = None
+        """The request of a client inside that it pays for, as others hold by themselves."""
         self.heard: Any = None
         """The last response of an HTTP client, where an adapter hears of them."""
         self._is_output_known = True
@@ -127,6 +154,23 @@ class ModelCall:
             expires_in=LONGEST_CALL,
             **self._amounts,
         )
+
+    def takes_in(self, request: object) -> bool:
+        """Say whether it pays for a request inside: for one, unless that has failed.
+
+        Args:
+            request: an object that tells it from others; `COPY` where there is only a copy of it,
+                which is of the one that was taken in before, if one was.
+        """
+        if self.inner is None:
+            self.inner = request
+            return True
+        return self.inner is not COPY if request is COPY else self.inner is request
+
+    def gives_back(self, request: object) -> None:
+        """That request has failed: it pays for the next one, as for another attempt."""
+        if self.inner is request:
+            self.inner = None
 
     async def start(self) -> None:
         """Hold, waiting where a payer throttles; raises as `reserve` does, holding nothing."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 from budgetware.errors import ConfigurationError
 
 from ._billing import StreamError
-from ._model_calls import ModelCall, current_call
+from ._model_calls import ModelCall, current_call, passing
 from ._options import CallSettings, checked_provider
 from ._plain import plain
 from ._wire import Look, show, tee, watch
@@ -125,15 +125,18 @@ def _request(kind: type[Any], original: Any, protocol: Protocol, way: Way) -> An
 
 def _async_request(original: Any, protocol: Protocol, way: Way) -> Any:
     async def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        asked = read(options, protocol, way)
+        asked = read(options, protocol, way, identity_of(options))
         if asked is None:
-            return await original(self, cast_to, options, **how)
+            with passing(identity_of(options)):
+                return await original(self, cast_to, options, **how)
         call = call_of(asked, protocol, way, self)
         _listen(self, call, _on_request_async, _on_response_async)
         await call.start()
+        sent = _options(options, asked)
+        call.inner = identity_of(sent)
         try:
             with call.inside():
-                result = await original(self, cast_to, _options(options, asked), **how)
+                result = await original(self, cast_to, sent, **how)
         except BaseException as error:
             _fail(call, error, asked)
             raise
@@ -145,15 +148,18 @@ def _async_request(original: Any, protocol: Protocol, way: Way) -> Any:
 
 def _sync_request(original: Any, protocol: Protocol, way: Way) -> Any:
     def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        asked = read(options, protocol, way)
+        asked = read(options, protocol, way, identity_of(options))
         if asked is None:
-            return original(self, cast_to, options, **how)
+            with passing(identity_of(options)):
+                return original(self, cast_to, options, **how)
         call = call_of(asked, protocol, way, self)
         _listen(self, call, _on_request, _on_response)
         call.start_sync()
+        sent = _options(options, asked)
+        call.inner = identity_of(sent)
         try:
             with call.inside():
-                result = original(self, cast_to, _options(options, asked), **how)
+                result = original(self, cast_to, sent, **how)
         except BaseException as error:
             _fail(call, error, asked)
             raise
@@ -163,18 +169,25 @@ def _sync_request(original: Any, protocol: Protocol, way: Way) -> Any:
     return request
 
 
-def read(options: Any, protocol: Protocol, way: Way) -> Request | None:
-    """Read a request; None: it calls no model, or is made inside another adapter, which holds."""
-    if current_call() is not None or options.method.lower() != "post":
+def read(options: Any, protocol: Protocol, way: Way, request: object) -> Request | None:
+    """Read a request; None: it calls no model, or a call around it pays for it."""
+    if options.method.lower() != "post":
         return None
-    return protocol.read(options, way)
+    asked, outer = protocol.read(options, way), current_call()
+    if asked is None or outer is None:
+        return asked
+    return None if outer.takes_in(request) else asked
+
+
+def identity_of(options: Any) -> Any:
+    """What tells a request from others, and its copies have in common."""
+    return getattr(options, "content", None) if options.json_data is None else options.json_data
 
 
 def call_of(asked: Request, protocol: Protocol, way: Way, client: Any) -> ModelCall:
     """The call that holds for a request."""
-    return ModelCall(
-        way.settings, provider=way.provider or protocol.provider(client), **asked.facts
-    )
+    provider = way.provider or protocol.provider(client)
+    return ModelCall(way.settings, provider=provider, alone=True, **asked.facts)
 
 
 def path_of(options: Any) -> str:

@@ -47,7 +47,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar, Unpack
 
-from ._model_calls import ModelCall
+from ._model_calls import COPY, ModelCall
 from ._options import CallSettings, Options
 from ._requirements import require
 from ._stainless import (
@@ -158,10 +158,11 @@ class BudgetMiddleware(anthropic.Middleware):
         call_next: Callable[[anthropic.APIRequest], anthropic.APIResponse[Any]],
     ) -> anthropic.APIResponse[Any]:
         """Hold, pass an attempt on, and settle."""
-        asked = read(request.options, _PROTOCOL, self._way)
+        asked = read(request.options, _PROTOCOL, self._way, COPY)
         if asked is None:
             return call_next(request)
         call = call_of(asked, _PROTOCOL, self._way, None)
+        call.inner = request
         call.start_sync()
         try:
             with call.inside():
@@ -178,10 +179,11 @@ class BudgetMiddleware(anthropic.Middleware):
         call_next: Callable[[anthropic.APIRequest], Awaitable[anthropic.AsyncAPIResponse[Any]]],
     ) -> anthropic.AsyncAPIResponse[Any]:
         """Hold, pass an attempt on, and settle."""
-        asked = read(request.options, _PROTOCOL, self._way)
+        asked = read(request.options, _PROTOCOL, self._way, COPY)
         if asked is None:
             return await call_next(request)
         call = call_of(asked, _PROTOCOL, self._way, None)
+        call.inner = request
         await call.start()
         try:
             with call.inside():

@@ -55,7 +55,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 from ._billing import StreamError
 from ._gemini_wire import Asked, CacheSizes, note, read_request, signal
-from ._model_calls import ModelCall, current_call
+from ._model_calls import ModelCall, current_call, passing
 from ._options import CallSettings, Options, checked_provider
 from ._requirements import require
 from ._subclasses import Maker, subclass
@@ -141,16 +141,17 @@ class _Way:
 
     def call_of(self, sender: Any, sent: _Sent) -> tuple[ModelCall, Asked] | None:
         """The call that holds for a request; None where it is free, or another adapter holds."""
-        if sent.method.lower() != "post" or current_call() is not None:
-            return None
-        asked = read_request(sent.path, sent.body)
-        if asked is None:
+        asked = read_request(sent.path, sent.body) if sent.method.lower() == "post" else None
+        outer = current_call()
+        if asked is None or (outer is not None and outer.takes_in(sent.body)):
             return None
         settings, cached = self.settings, self.caches.of(asked.cache)
         if cached:
             settings = settings.counting(lambda prompt: self.settings.count(prompt) + cached)
         gemini = "gcp.vertex_ai" if sender.vertexai else "gcp.gemini"
-        return ModelCall(settings, provider=self.provider or gemini, **asked.facts), asked
+        call = ModelCall(settings, provider=self.provider or gemini, alone=True, **asked.facts)
+        call.inner = sent.body
+        return call, asked
 
     def note(self, call: ModelCall, asked: Asked, body: object, *, whole: bool) -> None:
         """Take in what an answer, or a chunk of one, says."""
@@ -180,7 +181,8 @@ def _request(original: Any, way: _Way) -> Any:
         sent = _Sent(*arguments, **named)
         held = way.call_of(self, sent)
         if held is None:
-            answer = original(self, *sent.arguments)
+            with passing(sent.body):
+                answer = original(self, *sent.arguments)
             way.heard(sent, answer)
             return answer
         call, asked = held
@@ -203,7 +205,8 @@ def _async_request(original: Any, way: _Way) -> Any:
         sent = _Sent(*arguments, **named)
         held = way.call_of(self, sent)
         if held is None:
-            answer = await original(self, *sent.arguments)
+            with passing(sent.body):
+                answer = await original(self, *sent.arguments)
             way.heard(sent, answer)
             return answer
         call, asked = held
@@ -226,7 +229,8 @@ def _request_streamed(original: Any, way: _Way) -> Any:
         sent = _Sent(*arguments, **named)
         held = way.call_of(self, sent)
         if held is None:
-            yield from original(self, *sent.arguments)
+            with passing(sent.body):
+                yield from original(self, *sent.arguments)
             return
         call, asked = held
         call.start_sync()
@@ -250,7 +254,8 @@ def _async_request_streamed(original: Any, way: _Way) -> Any:
         sent = _Sent(*arguments, **named)
         held = way.call_of(self, sent)
         if held is None:
-            return await original(self, *sent.arguments)
+            with passing(sent.body):
+                return await original(self, *sent.arguments)
         call, asked = held
         await call.start()
         opened: list[Any] = []

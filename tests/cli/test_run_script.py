@@ -43,6 +43,37 @@ print(sys.stdin.read())
 print(sys.modules["__main__"].__dict__ is globals())
 """
 ENDINGS = {
+    "a context that inherits nothing": """
+import contextvars
+def loop():
+    while True:
+        try:
+            call()
+        except Exception:
+            pass
+contextvars.Context().run(loop)
+""",
+    "a task in a context that inherits nothing": """
+import contextvars
+from budgetware import task_budget
+def loop():
+    while True:
+        with task_budget("inner", calls=1_000):
+            call()
+contextvars.Context().run(loop)
+""",
+    "a bare thread": """
+import _thread, threading
+done = threading.Event()
+def loop():
+    try:
+        while True:
+            call()
+    except BaseException:
+        done.set()
+_thread.start_new_thread(loop, ())
+done.wait()
+""",
     "a loop of asyncio that swallows exceptions": """
 import asyncio
 async def main():
@@ -448,6 +479,22 @@ def test_refused_calls_are_its_own_business() -> None:
     found = run("--policy", "reject", "--calls", "5", "--tokens", "1k", path)
     assert found.returncode == 0
     assert "exit 0; tokens 50 of 1.0k, calls 5 of 5, 3 refused, " in found.stderr
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "2>/dev/full"])
+def test_the_exit_code_is_its_own_whatever_can_be_written(closed: str) -> None:
+    command = program("run", script("import sys; sys.exit(7)"))
+    line = f'exec "$@" {closed}'
+    found = subprocess.run(
+        ["sh", "-c", line, "sh", *command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert found.returncode == 7
+    assert "Traceback" not in found.stderr
 
 
 def test_the_deadline_ends_it() -> None:

@@ -31,6 +31,8 @@ from budgetware import (
     task_budget,
 )
 from budgetware.errors import ConfigurationError, UnknownPrice
+from budgetware_integrations._model_calls import ModelCall
+from budgetware_integrations._options import CallSettings
 from budgetware_integrations.openai import instrument, uninstrument, wrap
 from tests.integrations.canned import Answer, Canned, canned, document, events
 from tests.integrations.provider import Provider
@@ -57,6 +59,11 @@ def chat(**fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": "stop", "message": message}
     about = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return about | {"choices": [choice]} | fields
+
+
+def outer_call() -> ModelCall:
+    """A call of a framework's model, which asks clients."""
+    return ModelCall(CallSettings(), provider="test", model="moa", prompt="Where?")
 
 
 SENDS_BYTES = "content" in signature(openai.OpenAI.post).parameters  # not before openai 3
@@ -141,6 +148,61 @@ async def test_a_task_that_outlives_the_call_it_was_started_in_pays_for_its_own(
         ended.set()
     assert (budget.spent("calls"), len(provider.calls)) == (2, 2)
     assert budget.spent("tokens") == provider.tokens
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_model_that_asks_others_pays_for_all_but_the_one_it_is_held_for(
+    client: openai.AsyncOpenAI, provider: Provider, at_once: bool
+) -> None:
+    async def ask() -> None:
+        await client.chat.completions.create(model="echo", messages=USER)
+
+    async def ask_three() -> None:
+        if at_once:
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(ask)
+        else:
+            for _ in range(3):
+                await ask()
+
+    async with task_budget(tokens=100_000) as budget:
+        await outer_call().run(ask_three)
+    assert (budget.spent("calls"), len(provider.calls)) == (3, 3)
+    assert budget.spent("tokens") >= provider.tokens
+    assert budget.snapshot()["tokens"].reserved == 0
+
+
+async def test_what_is_tried_again_inside_a_call_is_part_of_it(
+    client: openai.AsyncOpenAI, provider: Provider
+) -> None:
+    async def ask() -> Any:
+        for model in ("no-such-model", "no-such-model"):
+            with pytest.raises(openai.OpenAIError):
+                await client.with_options(max_retries=0).chat.completions.create(
+                    model=model, messages=USER, timeout=1e-6
+                )
+        return await client.chat.completions.create(model="echo", messages=USER)
+
+    async with task_budget(tokens=100_000) as budget:
+        await outer_call().run(ask)
+    assert budget.spent("calls") == 1
+    assert budget.spent("tokens") == provider.tokens
+
+
+async def test_a_task_inside_a_call_pays_for_its_own(
+    client: openai.AsyncOpenAI, provider: Provider
+) -> None:
+    async def judge() -> None:
+        async with task_budget("judge", calls=1) as inner:
+            await client.chat.completions.create(model="echo", messages=USER)
+            with pytest.raises(BudgetExceeded):
+                await client.chat.completions.create(model="echo", messages=USER)
+            assert inner.spent("calls") == 1
+
+    async with task_budget(tokens=100_000) as budget:
+        await outer_call().run(judge)
+    assert (budget.spent("calls"), len(provider.calls)) == (2, 1)
 
 
 def test_a_background_response_is_charged_what_it_held() -> None:

@@ -5,6 +5,7 @@ in this one (`cli.scripts`).
 """
 
 import json as jsonlib
+import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -214,9 +215,12 @@ def _run_here(program: Program, order: RunOrder, grace_seconds: float, *, as_jso
             limits["seconds"] = order.ceilings["wall_seconds"]
     order = replace(order, limits=limits)
     receipt = run_program(program, order, grace_seconds=grace_seconds, as_json=as_json)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):  # it is closed, or there is none
         sys.stdout.flush()  # what it has written comes first
-    typer.echo(text_of(receipt, as_json=as_json), err=True)
+    try:
+        typer.echo(text_of(receipt, as_json=as_json), err=True)
+    except OSError:  # the exit code is the program's all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     raise typer.Exit(receipt.code)
 
 

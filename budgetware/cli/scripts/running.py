@@ -94,6 +94,7 @@ class _Run:
             stack.enter_context(suppress(BudgetTerminated))  # the receipt tells of it
             stack.enter_context(self.task)
             scope.node = self.task.node
+            self.service.runtime.outside = self.task.frame  # contexts that inherit nothing, too
             self.forks = Forks(self.task.node, has_limits=self.has_limits)
             watch.start()
             stack.callback(watch.stop)
