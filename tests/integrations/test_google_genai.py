@@ -25,6 +25,8 @@ from budgetware import (
     task_budget,
 )
 from budgetware.errors import UnknownPrice
+from budgetware_integrations._model_calls import ModelCall
+from budgetware_integrations._options import CallSettings
 from budgetware_integrations.google_genai import instrument, uninstrument, wrap
 from budgetware_integrations.httpx import wrap as budgeted_http
 from tests.integrations.provider import Provider
@@ -147,6 +149,22 @@ def test_an_endless_loop_of_sync_tools_is_ended(wrapped: genai.Client, provider:
             model='loop:search:{"query": "x"}', contents="Why?", config=config
         )
     assert provider.count() == 3
+
+
+async def test_a_model_that_asks_others_pays_for_all_but_the_one_it_is_held_for(
+    provider: Provider,
+) -> None:
+    async with async_side(provider) as client, task_budget(tokens=100_000) as budget:
+
+        async def ask_three() -> None:
+            for _ in range(3):
+                await client.models.generate_content(model="echo", contents="Where?")
+
+        outer = ModelCall(CallSettings(), provider="test", model="moa", prompt="Where?")
+        await outer.run(ask_three)
+    assert (budget.spent("calls"), len(provider.calls)) == (3, 3)
+    assert budget.spent("tokens") >= provider.tokens
+    assert budget.snapshot()["tokens"].reserved == 0
 
 
 async def test_each_turn_of_a_chat_is_a_call(provider: Provider) -> None:
